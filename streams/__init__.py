@@ -1,0 +1,1 @@
+"""Decisions: ports, pure stages, the fold over them, and the two runtimes that drive it."""

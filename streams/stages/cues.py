@@ -1,0 +1,109 @@
+"""Cues: the few rules that are certain enough to speak before the model, each with its words as the reason.
+
+They are about the language, not about a place; a county adds words of its own in its lexicon. Every expression is free
+of nested repetition, so that the worst text costs no more than its length.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from schemas.vocabulary import Category
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """A rule that fired: what it decides, the words it saw and why."""
+
+    category: Category
+    subtype: str | None
+    confidence: float
+    cue: str
+    detail: str
+
+
+class Urgency(msgspec.Struct, frozen=True):
+    """A rule about urgency that fired."""
+
+    urgent: bool
+    cue: str
+    detail: str
+
+
+_HEARTBEAT = re.compile(
+    r"心跳包?|heartbeat|self[- ]?test|自检(?:正常|通过|完成)|设备.{0,12}在线.{0,8}电量|online.{0,12}battery"
+)
+_TEST = re.compile(
+    r"^(?:测试+|test(?:ing)?|试一下|测一下|123+)[\s\d,.!。]*(?:测试+|test|收到请忽略|请忽略|忽略)?[\s\d,.!。]*$"
+)
+_SERVICE = re.compile(
+    r"^(?:收到+|好的?|ok|嗯+|明白|知道了|谢谢.{0,4}|辛苦了.{0,6}|1+|早上好.{0,6}|大家好.{0,4})[,。!\s]*(?:收到|谢谢|辛苦了)?[,。!~\s]*$"
+)
+_POPPY = re.compile(r"罂粟|大烟(?:花|葫芦|壳|苗|棵)|鸦片花|大麻(?:苗|叶|植株|棵)|opium popp|cannabis plant|毒品原植物")
+_NEGATED_POPPY = re.compile(r"不是(?:罂粟|大烟|大麻)|虞美人")
+
+_THREAT = re.compile(
+    r"(?:我|俺|老子|他|她|说)(?:就|要|非|就要|非得|今天|今儿|今晚)?(?:就|要|得)?(?:拿|动|抄|提|掂)(?:着)?(?:菜)?刀(?!削|具|片|工|疤)|(?:砍|弄|捅|杀|整|打)死(?:你|他|她|俺|我|恁|全家|你们|他们)|同归于尽|(?:要|扬言|说)(?:就)?(?:杀|砍|捅)(?:人|了(?:你|他|她))"
+    r"|(?:要|扬言|想|准备|正|站).{0,6}(?:跳楼|跳河|跳井|喝农药|喝药(?!了就好)|自杀|轻生|(?<![往车])上吊)|泼(?:了)?汽油|拿(?:着)?(?:汽油|打火机).{0,4}(?:要|说)点|(?:i'?ll|going to|gonna|threaten\w* to) (?:kill|stab|burn)|持刀|(?:拿|举|拎|提|掂|攥|抡)着?(?:菜刀|砍刀|尖刀|水果刀|斧(?:子|头)|镰刀|铁锹|钢管|酒瓶)"
+)
+_NO_THREAT = re.compile(
+    r"刀削面|刀鱼|磨刀|菜刀(?:丢|被偷|没了)|卖刀|剪刀手|刀片嘴|刀子嘴|笑死|急死|气死|累死|热死|冻死|烦死|吓死|臭死|没(?:有)?(?:拿|动)刀|(?:刀|斧子|钢管).{0,8}(?:夺下|抢下|收走|放下|扔了)"
+    r"|(?:拉|劝|拽|接)(?:了)?(?:回来|下来|回去)|拦下"
+)
+#: Somebody's life, now. A call for help alone says too little.
+_LIFE = re.compile(
+    r"叫不醒|不动弹|没意识|昏迷不醒|不省人事|没呼吸|不喘气|吐白沫|救命(?!钱|之恩|恩|药|稻草)|快来救|救人啊|快叫(?:救护车|120|消防|119)"
+    r"|(?:着火了|起火了|着起来了|烧起来了|火越烧越大).{0,20}(?:快|赶紧|救|来人)|(?:正|还|正在|还在)(?:烧着|往上窜|往外窜)"
+)
+#: Money that left so lately that the bank may still hold it.
+_MONEY = re.compile(
+    r"(?:刚|几|[0-9一二三四五六七八九十两]+多?)分钟(?:前|以前|之前).{0,12}(?:转|汇|打款|付|扫)|刚刚?才?(?:(?:转|汇)(?:了(?!一?圈|院|学|弯)|过去|出去|完)|打(?:过去|款|钱))"
+)
+#: Beside these words a cue of life or money is a tale, a notice or a game.
+_TOLD = re.compile(
+    r"宣传|演练|讲座|提醒|培训|表扬|感谢|锦旗|游戏|梦见|电影|电视|追回|止付成功|没转成|没成功|假的|开玩笑|逗你"
+)
+_NOT_OVER = re.compile(
+    r"又着|复燃|还在烧|还没(?:灭|找)|没找着|没找到|没灭|气还|还开着|昏|迷迷糊糊|压着|埋|里头还有|还有人"
+)
+_OVER = re.compile(
+    r"灭了|已扑灭|已熄灭|虚惊一场|误报|已复位|人没事了|已经?救上来|救上来了|都上来了|已经?找到|找着了|找到了|已经?劝(?:开|住)|劝住了|已(?:经)?脱险|已(?:经)?解决|已和解|人都散了|演练|演习|put out|found (?:him|her|safe)|false alarm|drill"
+)
+
+
+def ruled(text: str, channel: str) -> Rule | None:
+    """The rule that decides the category of a normalised text, or None."""
+    match = _HEARTBEAT.search(text)
+    if match and channel == "bot" and len(text) < 60 and "报警" not in text:
+        return Rule("other", "noise", 0.98, match.group(), "a device says that it is alive")
+    if len(text) <= 16:
+        match = _TEST.match(text) or _SERVICE.match(text)
+        if match:
+            return Rule("other", "noise", 0.97, match.group(), "a word of the group, no report")
+    if not any(c.isalnum() for c in text):
+        return Rule("other", "noise", 0.97, "no words", "no letter and no digit in the text")
+    match = _POPPY.search(text)
+    if (
+        match
+        and not _NEGATED_POPPY.search(text)
+        and not re.search(r"宣传|讲座|传单|禁毒(?:日|知识|课)|举报有奖|请勿|严禁|不要种", text)
+    ):
+        return Rule("safety_hazard", "drug_plant", 0.95, match.group(), "names a plant that may not be grown")
+    return None
+
+
+def urgency(text: str) -> Urgency | None:
+    """The rule that decides urgency, or None: threats, weapons and lives make it, an end that is told unmakes it."""
+    over = _OVER.search(text)
+    threat = _THREAT.search(text)
+    if threat and not _NO_THREAT.search(text) and not over:
+        return Urgency(True, threat.group(), "a threat or a weapon")
+    if not over and not _TOLD.search(text):
+        for cue, detail in ((_LIFE, "somebody's life, now"), (_MONEY, "the bank may still hold the money")):
+            match = cue.search(text)
+            if match:
+                return Urgency(True, match.group(), detail)
+    if over and not threat and not _NOT_OVER.search(text):
+        return Urgency(False, over.group(), "the text says that it is over")
+    return None

@@ -1,0 +1,290 @@
+"""Pair: how strongly two tips tell of one incident, as a symmetric function of the two and nothing else.
+
+Gates first (village, point, time, money: each forbids only what is certain), then a logistic score over features in
+which text only ranks. The weights are learned from written incidents (`training/`), shipped in the model file, and read
+as plain numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from operator import mul
+from typing import Final
+
+from schemas.times import HOUR, MINUTE
+from schemas.vocabulary import CATEGORIES, NO_ACTION
+from streams.stages.concepts import HAPPENINGS, PICKED_UP, SITES, STOPPED, THINGS
+from streams.stages.traits import Remembered, Traits
+
+FEATURES: Final = (
+    "dice", "containment", "terms", "terms_share", "rare_terms",
+    "leaves_agree", "categories_agree", "categories_apart", "unsure", "both_other", "both_fraud", "quiet_subtype",
+    "things", "things_apart", "sites", "sites_apart", "happenings", "happenings_apart", "concepts_share",
+    "same_village", "same_place", "place_told", "places_apart", "townships_apart", "same_township", "placeless", "both_placeless", "near", "far", "given_apart",
+    "gap", "over_10_min", "over_1_h", "over_3_h", "over_8_h", "over_16_h",
+    "same_reporter", "same_reporter_soon", "same_reporter_late", "same_reporter_follow_up", "same_reporter_apart", "stranger_follow_up", "stranger_progress", "progress_here", "stranger_another", "another_late",
+    "money_same", "money_conflict", "quantity_same", "quantity_apart", "names_same", "surnames_same", "surnames_apart",
+    "forwarded_same", "short", "little_said", "call_and_group", "machine", "both_machines", "both_calls",
+    "agree_soon", "agree_place", "agree_terms", "agree_things", "agree_placeless_soon", "place_terms", "place_soon", "machine_agree_soon",
+)  # fmt: skip
+
+#: No two reports of one incident lie further apart, ms; the score decays long before.
+LONGEST_WINDOW: Final = 30 * HOUR
+#: Subtypes so rare that two reports within the hour are likely one incident.
+_QUIET: Final = frozenset({"structural", "drug_plant", "water", "gas", "missing_person", "cable_industrial", "livestock_crop", "land_boundary"})
+#: A text below this length never joins by its words alone.
+SHORT: Final = 16
+_FAR_KM = 2.0
+_NEAR_KM = 0.45
+#: Sums that differ by less are one sum, told roughly: 五万八 and 58,600.
+_ABOUT = 0.03
+_FRAUD: Final = CATEGORIES.index("fraud")
+#: Frauds told this much alike with other sums have other victims.
+_ALIKE = 0.4
+#: From this confidence on two categories are taken at their word, when they agree on no more than this ...
+_SURE = 0.9
+_FAIRLY_SURE = 0.8
+_LITTLE = 0.15
+#: ... and neither text is contained in the other by this share.
+_HELD = 0.6
+#: A forward of a short text is taken for one when the words are this much alike.
+_FORWARD_ALIKE = 0.8
+
+
+def gap(a: Traits, b: Traits) -> int:
+    """Ms between two tips: by report or by the told time, whichever lies closer."""
+    return min(abs(a.seen - b.seen), abs(a.at - b.at))
+
+
+def forbidden(a: Traits, b: Traits) -> bool:
+    """The gates: True when the two cannot be one incident, whatever the words."""
+    if abs(a.seen - b.seen) > LONGEST_WINDOW or villages_apart(a, b):
+        return True
+    if a.lat is not None and b.lat is not None and kilometres(a, b) > _FAR_KM:
+        return True
+    if kinds_apart(a, b) or (a.channel == b.channel == "bot" and townships_apart(a, b)):
+        return True  # Forms and sensors are alike in words whatever happened: their places count.
+    if a.category == b.category == "fraud" and a.money and b.money and not reporter_same(a, b):
+        if not ((a.concepts ^ b.concepts) & STOPPED or about_equal(a.money, b.money)):
+            # Another victim's sum - unless two voices tell of it in their own words within the hour.
+            return gap(a, b) > HOUR or likeness(a, b)[0] > _ALIKE
+    return False
+
+
+def kinds_apart(a: Traits, b: Traits) -> bool:
+    """Whether two tips surely tell of different kinds of thing: a quarrel and a pit at one place are two incidents, and
+    publicity or the noise of a group is no report of either.
+
+    One person's own addition and a text that holds the other are left to the score.
+    """
+    idle_a, idle_b = a.subtype in NO_ACTION, b.subtype in NO_ACTION
+    if (a.category == b.category and idle_a == idle_b) or reporter_same(a, b):
+        return False
+    if min(a.confidence, b.confidence) < (_FAIRLY_SURE if idle_a != idle_b else _SURE):
+        return False
+    return (idle_a != idle_b or sum(map(min, a.categories, b.categories)) <= _LITTLE) and likeness(a, b)[1] < _HELD
+
+
+def too_short(a: Traits, b: Traits) -> bool:
+    """Short texts say too little to join two tips by themselves: a place, name, number or forward must speak too."""
+    if a.subtype == b.subtype == "lost_found" and (a.concepts ^ b.concepts) & PICKED_UP:
+        return True  # Who lost it and who found it are brought together by a person.
+    if min(a.length, b.length) >= SHORT or reporter_same(a, b):
+        return False
+    if a.forwarded or b.forwarded:
+        return likeness(a, b)[0] < _FORWARD_ALIKE
+    if max(a.length, b.length) >= SHORT and gap(a, b) <= 30 * MINUTE and a.category == b.category and a.subtype == b.subtype and a.subtype is not None and a.concepts & b.concepts:
+        return False  # A fuller report of the same kind of thing, half an hour apart at most.
+    if same_name(a.places, b.places) or (a.lat is not None and b.lat is not None) or (a.area is not None and a.area == b.area):
+        return False
+    return not (place_told(a, b) or a.names & b.names or a.money & b.money or a.quantities & b.quantities)
+
+
+def reporter_same(a: Traits, b: Traits) -> bool:
+    """Whether one person tells both of their own. A form or a camera sends for everybody, a forwarder for anybody."""
+    return a.reporter is not None and a.reporter == b.reporter and "bot" not in (a.channel, b.channel) and not (a.forwarded or b.forwarded)
+
+
+def villages_apart(a: Remembered, b: Remembered) -> bool:
+    """Whether both name a village and not the same one."""
+    if a.villages and b.villages:
+        return not same_name(a.villages, b.villages)
+    if a.area is None or b.area is None or a.area == b.area:
+        return False
+    return a.area.count("/") == 2 and b.area.count("/") == 2
+
+
+def townships_apart(a: Traits, b: Traits) -> bool:
+    """Whether the two lie in different townships, as far as their areas say."""
+    if a.area is None or b.area is None:
+        return False
+    one, other = a.area.split("/"), b.area.split("/")
+    return len(one) > 1 and len(other) > 1 and one[1] != other[1]
+
+
+def same_name(one: Collection[str], other: Collection[str]) -> bool:
+    """Whether two sets of place names share one; `丰华` and `丰华小区` are one."""
+    return any([u in v or v in u for u in one for v in other])
+
+
+def place_told(a: Traits, b: Traits) -> bool:
+    """Whether the text of one holds the name of a place of the other."""
+    of_a, of_b = a.grams, b.grams
+    return any([grams & of_b == grams for grams in a.place_grams]) or any([grams & of_a == grams for grams in b.place_grams])
+
+
+def kilometres(a: Traits, b: Traits) -> float:
+    """Distance of two points, equirectangular: good to 1 % over a county."""
+    assert a.lat is not None and a.lon is not None and b.lat is not None and b.lon is not None
+    x = math.radians(b.lon - a.lon) * math.cos(math.radians((a.lat + b.lat) / 2))
+    return 6371.0 * math.hypot(x, math.radians(b.lat - a.lat))
+
+
+def about_equal(one: frozenset[float], other: frozenset[float]) -> bool:
+    """Whether two sets of sums of money tell of one loss: a sum alike, roughly alike, or the total of two others."""
+    if not one.isdisjoint(other):
+        return True
+    for sums, targets in ((one, other), (other, one)):
+        listed = sorted(sums)
+        totals = listed + [x + y for i, x in enumerate(listed) for y in listed[i + 1 :]]
+        if any(abs(total - target) <= _ABOUT * target for total in totals for target in targets):
+            return True
+    return False
+
+
+def likeness(a: Traits, b: Traits) -> tuple[float, float]:
+    """How much two texts are alike, and how much of the shorter one is in the other; both 0..1."""
+    common = (a.grams & b.grams).bit_count()
+    total = a.gram_count + b.gram_count
+    smaller = min(a.gram_count, b.gram_count)
+    return 2 * common / total if total else 0.0, common / smaller if smaller >= 5 else 0.0
+
+
+def features(a: Traits, b: Traits) -> list[float]:
+    """Two traits -> values in the order of FEATURES, each about 0..1; the same for (b, a)."""
+    alike, containment = likeness(a, b)
+    shared = [weight for term, weight in a.terms.items() if term in b.terms]
+    term_sum = sum(shared)
+    lighter = min(a.term_weight, b.term_weight)
+    terms = min(term_sum, 4.0) / 4.0
+    rare = sum([1 for weight in shared if weight > 0.75])
+
+    of_b = dict(b.leaves)
+    leaves_agree = sum([min(p, of_b[leaf]) for leaf, p in a.leaves if leaf in of_b])
+    agree = sum(map(min, a.categories, b.categories))
+    sure = min(a.confidence, b.confidence)
+    apart = (1.0 - agree) * sure
+
+    both = a.concepts & b.concepts
+    said_a, said_b = a.concepts, b.concepts
+    things, sites, happenings = (both & THINGS).bit_count(), (both & SITES).bit_count(), (both & HAPPENINGS).bit_count()
+    fewer = min(said_a.bit_count(), said_b.bit_count())
+
+    same_village = bool(a.villages and b.villages and same_name(a.villages, b.villages)) or (a.area is not None and a.area == b.area and a.area.count("/") == 2)
+    same_place = bool(a.places and b.places) and same_name(a.places, b.places)
+    told = place_told(a, b)
+    here = same_place or same_village or told
+    placed_a, placed_b = bool(a.places) or a.area is not None, bool(b.places) or b.area is not None
+    away = townships_apart(a, b)
+    km = kilometres(a, b) if a.lat is not None and b.lat is not None else None
+
+    minutes = gap(a, b) / MINUTE
+    soon = minutes <= 45
+    same_reporter = reporter_same(a, b)
+    later = a if (a.seen, a.tip_id) > (b.seen, b.tip_id) else b
+    follow = later.follow_up or later.progress
+    forwarded = a.forwarded or b.forwarded
+
+    money_both = bool(a.money and b.money)
+    money = 0.0
+    if money_both:
+        money = 1.0 if not a.money.isdisjoint(b.money) else 0.8 * about_equal(a.money, b.money)
+    surnames = bool(a.surnames and b.surnames)
+    surname_same = surnames and not a.surnames.isdisjoint(b.surnames)
+    machine = (a.channel == "bot") != (b.channel == "bot")
+    little = min(a.length, b.length) < SHORT
+    placeless = placed_a != placed_b
+    both_placeless = not placed_a and not placed_b
+    return [
+        alike,
+        containment,
+        terms,
+        term_sum / lighter if lighter else 0.0,
+        min(rare, 4) / 4.0,
+        leaves_agree,
+        agree,
+        apart,
+        1.0 - sure,
+        a.category == b.category == "other",
+        min(a.categories[_FRAUD], b.categories[_FRAUD]),
+        a.category == b.category and a.subtype == b.subtype and a.subtype in _QUIET and minutes <= 90,
+        min(things, 3) / 3.0,
+        bool(said_a & THINGS and said_b & THINGS) and not things,
+        min(sites, 2) / 2.0,
+        bool(said_a & SITES and said_b & SITES) and not sites,
+        min(happenings, 3) / 3.0,
+        bool(said_a & HAPPENINGS and said_b & HAPPENINGS) and not happenings,
+        (things + sites + happenings) / fewer if fewer else 0.0,
+        same_village,
+        same_place,
+        told,
+        bool(a.places and b.places) and not here,
+        away,
+        a.area is not None and b.area is not None and not away,
+        placeless,
+        both_placeless,
+        km is not None and km <= _NEAR_KM,
+        km is not None and km > _NEAR_KM,
+        bool(a.given and b.given) and not told and a.given not in b.given and b.given not in a.given,
+        math.log1p(minutes) / 7.5,
+        minutes > 10,
+        minutes > 60,
+        minutes > 180,
+        minutes > 480,
+        minutes > 960,
+        same_reporter,
+        same_reporter and soon,
+        same_reporter and minutes > 300,
+        same_reporter and follow,
+        apart if same_reporter else 0.0,
+        not same_reporter and later.follow_up,
+        not same_reporter and later.progress and minutes <= 180,
+        later.progress and here and minutes <= 90 and bool(both),
+        not same_reporter and later.another,
+        later.another and minutes > 300,
+        money,
+        money_both and not money,
+        not a.quantities.isdisjoint(b.quantities),
+        _quantities_apart(a, b),
+        not a.names.isdisjoint(b.names),
+        surname_same,
+        surnames and not surname_same,
+        forwarded and containment > 0.8,
+        little,
+        fewer <= 1,
+        (a.channel == "hotline") != (b.channel == "hotline"),
+        machine,
+        a.channel == b.channel == "bot",
+        a.channel == b.channel == "hotline",
+        leaves_agree if soon else 0.0,
+        leaves_agree if here else 0.0,
+        leaves_agree * terms,
+        leaves_agree if things else 0.0,
+        leaves_agree if both_placeless and soon else 0.0,
+        terms if here else 0.0,
+        here and soon,
+        leaves_agree if machine and soon else 0.0,
+    ]
+
+
+def _quantities_apart(a: Traits, b: Traits) -> bool:
+    """Whether both count the same kind of thing and differ in every count."""
+    if not a.quantities or not b.quantities or not a.quantities.isdisjoint(b.quantities):
+        return False
+    return not {unit for _, unit in a.quantities}.isdisjoint([unit for _, unit in b.quantities])
+
+
+def score(weights: list[float], a: Traits, b: Traits) -> float:
+    """Probability 0..1 that two tips that no gate forbids tell of one incident. `weights`: FEATURES, then the bias."""
+    return 1.0 / (1.0 + math.exp(-(sum(map(mul, weights, features(a, b))) + weights[-1])))
