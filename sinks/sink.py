@@ -1,0 +1,342 @@
+"""From the log `decisions` to the tables, in the caller's transaction: the log itself, incidents, queue, statistics.
+
+Idempotent by natural keys: a decision is known by (tip_id, revision), a change of state by its place. What is known
+already is
+skipped whole, so applying the same outputs again leaves every table as it was. The highest revision of a tip wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, delete, select
+
+from schemas.codec import encode
+from schemas.records import Decision, Output, StateChange
+from schemas.times import parse_time
+from sinks.database import take_numbers, upsert
+from sinks.outbox import put_closure
+from sinks.station_queue import Assignment, Book, CountyConfig, Told, abandon, chunks, follow, merge
+from sinks.statistics import add, contributions, hour_start, lead
+from sinks.tables import NEVER, decisions, incident_tips, incidents, positions, statistics
+
+_Record = dict[str, Any]
+
+
+class AppliedEvents(msgspec.Struct, frozen=True):
+    """What a call changed: the decisions that were new, how many outputs were known, and who should hear of it."""
+
+    decisions: tuple[Decision, ...]
+    skipped: int
+    #: Last number of the county's log `decisions`.
+    seq: int
+    #: Stations whose stream of events grew.
+    stations: frozenset[str]
+
+
+def apply_outputs(
+    connection: Connection, county: str, outputs: Sequence[Output], *, now: int, county_config: CountyConfig
+) -> AppliedEvents:
+    """Writes a county's outputs, in their order, to the log and to all tables. The caller commits.
+
+    `now` (ms) dates what no tip's arrival dates, such as the effects of a correction. Raises ValueError for another
+    county's record.
+    """
+    if any(output.county != county for output in outputs):
+        raise ValueError(f"every record of this call must be of {county}")
+    # Taking no number locks the counter: two sinks of one county write one after the other.
+    seq = take_numbers(connection, {f"decisions/{county}": 0})[f"decisions/{county}"] - 1
+    fresh = _unknown(connection, outputs)
+    if not fresh:
+        return AppliedEvents((), len(outputs), seq, frozenset())
+    first = take_numbers(connection, {f"decisions/{county}": len(fresh)})[f"decisions/{county}"]
+    connection.execute(decisions.insert(), [_log_row(first + i, key, output) for i, (key, output) in enumerate(fresh)])
+    made = tuple(output for _, output in fresh if isinstance(output, Decision))
+    stations = _Application(connection, now, county_config).run(made)
+    return AppliedEvents(made, len(outputs) - len(fresh), first + len(fresh) - 1, stations)
+
+
+def _unknown(connection: Connection, outputs: Sequence[Output]) -> list[tuple[str, Output]]:
+    """The outputs that the log does not hold, each with its natural key."""
+    keyed = _keyed(outputs)
+    known: set[str] = set()
+    tips = sorted({output.tip_id for _, output in keyed if isinstance(output, Decision)})
+    for part in chunks(tips):
+        found = connection.execute(select(decisions.c.tip_id, decisions.c.revision).where(decisions.c.tip_id.in_(part)))
+        known.update(f"{tip_id}/{revision}" for tip_id, revision in found)
+    for part in chunks([key for key, output in keyed if isinstance(output, StateChange)]):
+        known.update(
+            connection.execute(select(decisions.c.change_key).where(decisions.c.change_key.in_(part))).scalars()
+        )
+    fresh: list[tuple[str, Output]] = []
+    for key, output in keyed:
+        if key not in known:
+            known.add(key)
+            fresh.append((key, output))
+    return fresh
+
+
+def _keyed(outputs: Sequence[Output]) -> list[tuple[str, Output]]:
+    """Natural keys. All changes of one record of the input come in one call, so their order within it numbers them."""
+    ordinals: dict[int, int] = {}
+    keyed: list[tuple[str, Output]] = []
+    for output in outputs:
+        if isinstance(output, Decision):
+            keyed.append((f"{output.tip_id}/{output.revision}", output))
+        else:
+            ordinals[output.position] = ordinals.get(output.position, -1) + 1
+            keyed.append((f"{output.county}/{output.position}/{ordinals[output.position]}", output))
+    return keyed
+
+
+def _log_row(seq: int, key: str, output: Output) -> _Record:
+    decision = output if isinstance(output, Decision) else None
+    return {
+        "county": output.county,
+        "seq": seq,
+        "tip_id": None if decision is None else decision.tip_id,
+        "revision": None if decision is None else decision.revision,
+        "position": output.position,
+        "kind": "state_change" if decision is None else "decision",
+        "incident_id": None if decision is None else decision.incident_id,
+        "change_key": key if decision is None else None,
+        "value": encode(output),
+    }
+
+
+class _Application:
+    """One call's work in memory: the incidents it touches with all their tips, before and after."""
+
+    def __init__(self, connection: Connection, now: int, county: CountyConfig) -> None:
+        self._connection = connection
+        self._now = now
+        self._county = county
+        self._book = Book(connection)
+        self._incidents: dict[str, _Record] = {}
+        self._members: dict[str, dict[str, _Record]] = {}
+        self._home: dict[str, str] = {}
+
+    def run(self, made: Sequence[Decision]) -> frozenset[str]:
+        self._load(made)
+        before = contributions(rows.values() for rows in self._members.values())
+        touched_tips: dict[str, None] = {}
+        # One record of the input at a time: all it changed is told together, however the log was cut into calls.
+        for _, group in groupby(made, key=lambda decision: decision.position):
+            touched_tips.update(dict.fromkeys(self._apply(list(group))))
+        self._settle()
+        add(self._connection, before, contributions(rows.values() for rows in self._members.values()))
+        upsert(self._connection, incidents, list(self._incidents.values()))
+        upsert(self._connection, incident_tips, [self._members[self._home[tip]][tip] for tip in touched_tips])
+        return self._book.save()
+
+    def _load(self, made: Sequence[Decision]) -> None:
+        tips = {decision.tip_id for decision in made}
+        wanted = {decision.incident_id for decision in made}
+        for decision in made:
+            for merged in decision.merged:
+                wanted.update((merged.incident_id, merged.into))
+        for part in chunks(sorted(tips)):
+            wanted.update(
+                self._connection.execute(
+                    select(incident_tips.c.incident_id).where(incident_tips.c.tip_id.in_(part))
+                ).scalars()
+            )
+        for row in _rows(self._connection, incidents, "incident_id", wanted):
+            self._incidents[row["incident_id"]] = row
+        for row in _rows(self._connection, incident_tips, "incident_id", wanted):
+            self._members.setdefault(row["incident_id"], {})[row["tip_id"]] = row
+            self._home[row["tip_id"]] = row["incident_id"]
+        self._book.load(incidents=wanted)
+
+    def _apply(self, group: Sequence[Decision]) -> list[str]:
+        """The decisions that one record caused -> the tips whose rows changed."""
+        at = next((parse_time(d.received_at) for d in group if d.cause == "tip"), self._now)
+        told: dict[str, Decision] = {}
+        moved_on: dict[str, str] = {}
+        changed = []
+        merges: dict[str, Decision] = {}
+        for decision in group:
+            if self._place(decision):
+                changed.append(decision.tip_id)
+                merges.update((merged.incident_id, decision) for merged in decision.merged)
+                told.pop(decision.incident_id, None)
+                told[decision.incident_id] = decision
+                if decision.cause == "tip" and decision.link == "update":
+                    moved_on[decision.incident_id] = decision.tip_id
+        for identity, decision in told.items():
+            if self._members[identity]:  # it may have lost its tips to a later decision of the same record
+                self._tell(decision, at, moved_on.get(identity))
+        for gone, decision in merges.items():
+            into = next(merged.into for merged in decision.merged if merged.incident_id == gone)
+            self._merge(gone, into, at, decision.cause)
+        return changed
+
+    def _place(self, decision: Decision) -> bool:
+        """Puts a tip where its decision says; False when a later revision of it is known."""
+        home = self._home.get(decision.tip_id)
+        if home is not None:
+            if self._members[home][decision.tip_id]["revision"] >= decision.revision:
+                return False
+            del self._members[home][decision.tip_id]
+        row = _tip_row(decision, self._county.offset_minutes)
+        self._members.setdefault(decision.incident_id, {})[decision.tip_id] = row
+        self._home[decision.tip_id] = decision.incident_id
+        return True
+
+    def _tell(self, decision: Decision, at: int, moved_on: str | None) -> None:
+        """An incident's row and queue, as its tips now tell it together."""
+        identity, members = decision.incident_id, list(self._members[decision.incident_id].values())
+        before = self._incidents.get(identity)
+        shown = _together(members)
+        received = min(tip["received_at"] for tip in members)
+        routed: dict[str, Any] = {
+            "county": decision.county,
+            "station": decision.station,
+            "level": decision.level,
+            "route_id": decision.route_id,
+            "no_action": decision.no_action,
+            "corroborations": decision.corroborations,
+        }
+        self._incidents[identity] = {
+            "incident_id": identity,
+            **routed,
+            **shown,
+            "pattern_id": decision.pattern_id,
+            "occurred_at": min(tip["occurred_at"] for tip in members),
+            "received_at": received,
+            "last_received_at": max(tip["received_at"] for tip in members),
+            "tips": len(members),
+            "lead_tip": lead(members),
+            "merged_into": None,
+            "revision": 1 if before is None else before["revision"] + 1,
+        }
+        told = Told(
+            incident_id=identity,
+            **routed,
+            **shown,
+            cc=decision.cc,
+            received_at=received,
+            due_at=NEVER if decision.due_at is None else parse_time(decision.due_at),
+            at=at,
+            cause=decision.cause,
+            routed_before=None if before is None else before["station"],
+            moved_on=moved_on,
+        )
+        self._reopened(follow(self._book, told, self._county), at)
+
+    def _merge(self, merged: str, into: str, at: int, cause: str) -> None:
+        row = self._incidents.get(merged)
+        if row is not None and row["merged_into"] != into:
+            row["merged_into"], row["revision"] = into, row["revision"] + 1
+        self._reopened(merge(self._book, merged, into, at=at, cause=cause), at)
+
+    def _reopened(self, item: Assignment | None, at: int) -> None:
+        if item is not None:
+            put_closure(self._connection, item, closed=False, at=at, now=self._now)
+
+    def _settle(self) -> None:
+        """What only the end of the call can tell: incidents that lost tips, or all of them."""
+        for identity, row in self._incidents.items():
+            members = self._members.get(identity, {}).values()
+            row["tips"], row["lead_tip"] = len(members), lead(members)
+            if not members and row["merged_into"] is None:
+                abandon(self._book, identity, self._now)
+
+
+def _together(members: Sequence[_Record]) -> _Record:
+    """What an incident's tips say of it together, whatever their order.
+
+    The category with the most confidence in sum (`other` counts half), in it the subtype with the most, and the title
+    of its first tip; urgent if one is; the most precise area that most name.
+    """
+    categories: dict[str, float] = {}
+    leaves: dict[tuple[str, str], float] = {}
+    areas: dict[str, int] = {}
+    for tip in members:
+        category, leaf = tip["category"], (tip["category"], tip["subtype"] or "")
+        weight = tip["confidence"] * (0.5 if category == "other" else 1.0)
+        categories[category] = round(categories.get(category, 0.0) + weight, 6)
+        leaves[leaf] = round(leaves.get(leaf, 0.0) + tip["confidence"], 6)
+        if tip["area"] is not None:
+            areas[tip["area"]] = areas.get(tip["area"], 0) + 1
+    category = max(categories, key=lambda name: (categories[name], name))
+    leaf = max((leaf for leaf in leaves if leaf[0] == category), key=lambda leaf: (leaves[leaf], leaf[1]))
+    fitting = [tip for tip in members if (tip["category"], tip["subtype"] or "") == leaf]
+    return {
+        "category": category,
+        "subtype": leaf[1] or None,
+        "urgent": any(tip["urgent"] for tip in members),
+        "area": max(areas, key=lambda path: (path.count("/"), areas[path], path), default=None),
+        "title": min(fitting, key=lambda tip: (tip["occurred_at"], tip["tip_id"]))["title"],
+    }
+
+
+def _tip_row(decision: Decision, offset_minutes: int) -> _Record:
+    occurred = parse_time(decision.occurred_at)
+    return {
+        "tip_id": decision.tip_id,
+        "incident_id": decision.incident_id,
+        "county": decision.county,
+        "revision": decision.revision,
+        "link": decision.link,
+        "link_to": decision.link_to,
+        "category": decision.category,
+        "subtype": decision.subtype,
+        "urgent": decision.urgent,
+        "confidence": decision.confidence,
+        "area": decision.area,
+        "title": decision.title,
+        "channel": decision.channel,
+        "source": decision.source,
+        "station": decision.station,
+        "occurred_at": occurred,
+        "received_at": parse_time(decision.received_at),
+        "hour": hour_start(occurred, offset_minutes),
+    }
+
+
+def _rows(connection: Connection, table: Any, column: str, wanted: Collection[str]) -> Iterable[_Record]:
+    for part in chunks(sorted(wanted)):
+        for row in connection.execute(select(table).where(table.c[column].in_(part))).mappings():
+            yield dict(row)
+
+
+def latest_decision(connection: Connection, tip_id: str) -> bytes | None:
+    """The highest revision of a tip's decision, as stored in the log (schemas.codec.decode_output); None while
+    undecided."""
+    statement = (
+        select(decisions.c.value).where(decisions.c.tip_id == tip_id).order_by(decisions.c.revision.desc()).limit(1)
+    )
+    return connection.execute(statement).scalar()
+
+
+def read_log(connection: Connection, county: str, after: int, limit: int) -> list[tuple[int, bytes]]:
+    """Up to `limit` rows (seq, value) of a county's log `decisions` with seq > `after`, in order: what a state is
+    rebuilt from."""
+    statement = select(decisions.c.seq, decisions.c.value).where(decisions.c.county == county, decisions.c.seq > after)
+    return [(row[0], row[1]) for row in connection.execute(statement.order_by(decisions.c.seq).limit(limit))]
+
+
+def position(connection: Connection, consumer: str, topic: str, part: str) -> int:
+    """The position up to which a consumer has read; 0 at the start."""
+    found = connection.execute(
+        select(positions.c.position).where(
+            positions.c.consumer == consumer, positions.c.topic == topic, positions.c.part == part
+        )
+    ).scalar()
+    return 0 if found is None else int(found)
+
+
+def set_position(connection: Connection, consumer: str, topic: str, part: str, value: int) -> None:
+    """Notes how far a consumer has read, in the transaction of what it read."""
+    upsert(connection, positions, [{"consumer": consumer, "topic": topic, "part": part, "position": value}])
+
+
+def forget_tables(connection: Connection) -> None:
+    """Empties what can be rebuilt from the log `decisions` alone (incidents and statistics); the stations' work
+    stays."""
+    for table in (statistics, incident_tips, incidents):
+        connection.execute(delete(table))
