@@ -1,0 +1,225 @@
+"""The secrets that webhooks prove themselves by, one for each kind and source, kept sealed in a file of the store.
+
+A signature can be checked only by who knows the secret itself, so a digest (as for tokens) is not enough: the secrets
+are sealed with the keyring, bound to their kind and source. The file alone gives nothing, and an entry copied to another
+source does not open.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+import msgspec
+
+from producers.keyring import CannotOpen, Entropy, Keyring
+from schemas.errors import TiplineError, Unavailable
+from streams.ports import Principal, Sealed
+
+Kind = Literal["standard", "telegram", "wecom"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+
+#: The file's name in the store.
+FILE_NAME: Final = "webhooks.json"
+
+_log = logging.getLogger("tipline.webhooks")
+_MAX_FILE = 8 * 1024 * 1024
+
+
+class BadHooks(TiplineError):
+    """The file of webhooks cannot be used; the message says how to mend it and shows no secret."""
+
+
+class Secret(msgspec.Struct, frozen=True, repr_omit_defaults=True):
+    """What a sender and we share. `aes_key` and `receive_id` are WeCom's (EncodingAESKey, corp id)."""
+
+    key: str
+    aes_key: str = ""
+    receive_id: str = ""
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+
+class Hook(msgspec.Struct, frozen=True):
+    """One sender that may call us: its tips belong to `source` and `county` (None: the only one)."""
+
+    kind: Kind
+    source: str
+    county: str | None
+    secret: Secret
+
+    @property
+    def principal(self) -> Principal:
+        """Who the sender is, once it has proved itself."""
+        return Principal(f"webhook:{self.kind}:{self.source}", "intake", source=self.source, county=self.county)
+
+
+#: The door's way to a sender's secret; None for an unknown one. Raises Unavailable.
+Hooks = Callable[[Kind, str], Hook | None]
+
+
+class HookInfo(msgspec.Struct, frozen=True):
+    """A webhook as it may be shown: all but its secret. `created_at` in ms."""
+
+    kind: Kind
+    source: str
+    county: str | None
+    created_at: int
+
+
+class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    kind: Kind
+    source: str
+    county: str | None
+    created_at: int
+    sealed: tuple[Sealed, ...]
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: int
+    hooks: tuple[_Entry, ...]
+
+
+def secret_eq(given: str | bytes, known: str | bytes) -> bool:
+    """Whether two secrets are equal, in a time that tells nothing of how much of them is."""
+    return hmac.compare_digest(_digest(given), _digest(known))
+
+
+def _digest(value: str | bytes) -> bytes:
+    return hashlib.sha256(value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value).digest()
+
+
+class HookFile:
+    """The webhooks of one installation. Read again when the file changes; for one thread at a time."""
+
+    def __init__(self, path: Path, keyring: Keyring) -> None:
+        """Opens every entry once, so that a broken file or a lost key shows at start. Raises BadHooks."""
+        self._path = path
+        self._keyring = keyring
+        self._seen: tuple[int, int, int] | None = None
+        self._entries: dict[tuple[Kind, str], _Entry] = {}
+        self._opened: dict[tuple[Kind, str], Hook] = {}
+        self._refresh()
+        for entry in self._entries.values():
+            self._open(entry)
+
+    def listed(self) -> list[HookInfo]:
+        """All webhooks, the oldest first, without their secrets."""
+        self._refresh()
+        return [HookInfo(one.kind, one.source, one.county, one.created_at) for one in self._entries.values()]
+
+    def lookup(self, kind: Kind, source: str) -> Hook | None:
+        """The webhook with its secret, or None. Raises Unavailable while the file cannot be read: send again later."""
+        try:
+            self._refresh()
+            entry = self._entries.get((kind, source))
+            return None if entry is None else self._open(entry)
+        except BadHooks as error:
+            _log.error("%s", error)  # the caller is told nothing of it
+            raise Unavailable(str(error)) from None
+
+    def add(self, hook: Hook, now: int, entropy: Entropy, *, replace: bool = False) -> bool:
+        """Keeps a webhook; False, and nothing is changed, when it is there and not `replace`. Raises BadHooks."""
+        with self._alone() as entries:
+            if (hook.kind, hook.source) in entries and not replace:
+                return False
+            sealed = self._keyring.seal(_name(hook.kind, hook.source), _items(hook.secret), entropy)
+            entries[hook.kind, hook.source] = _Entry(hook.kind, hook.source, hook.county, now, sealed)
+        return True
+
+    def remove(self, kind: Kind, source: str) -> bool:
+        """Forgets a webhook; False when there is none. Raises BadHooks."""
+        with self._alone() as entries:
+            return entries.pop((kind, source), None) is not None
+
+    def _refresh(self) -> None:
+        """The entries of the file as it is now; none when there is no file."""
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self._take(None, ())
+            return
+        except OSError as error:
+            raise BadHooks(f"{self._path} cannot be read: {error.strerror}") from None
+        with os.fdopen(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if stat.S_IMODE(found.st_mode) & 0o077:
+                raise BadHooks(f"{self._path} can be read by others: chmod 600 {self._path}")
+            seen = (found.st_ino, found.st_mtime_ns, found.st_size)
+            if seen != self._seen:
+                self._take(seen, self._parsed(file.read(_MAX_FILE)))
+
+    def _take(self, seen: tuple[int, int, int] | None, entries: Sequence[_Entry]) -> None:
+        if seen != self._seen:
+            self._opened = {}
+            self._entries = {(one.kind, one.source): one for one in entries}
+            self._seen = seen
+
+    def _parsed(self, data: bytes) -> tuple[_Entry, ...]:
+        try:
+            file = msgspec.json.decode(data, type=_File)
+        except (ValueError, RecursionError):
+            raise BadHooks(
+                f"{self._path} is no file of webhooks: restore it from its backup, or remove it and "
+                "make the webhooks anew: tipline webhook add"
+            ) from None
+        if file.version != 1:
+            raise BadHooks(f"{self._path} is of a later version: use the tipline that wrote it")
+        return file.hooks
+
+    def _open(self, entry: _Entry) -> Hook:
+        name = (entry.kind, entry.source)
+        if name not in self._opened:
+            self._opened[name] = Hook(entry.kind, entry.source, entry.county, self._secret(entry))
+        return self._opened[name]
+
+    def _secret(self, entry: _Entry) -> Secret:
+        try:
+            parts = {one.token: self._keyring.open_sealed(_name(entry.kind, entry.source), one) for one in entry.sealed}
+            return msgspec.convert(parts, Secret)
+        except (CannotOpen, msgspec.ValidationError):
+            raise BadHooks(
+                f"{self._path}: {entry.kind} {entry.source} does not open with these keys: restart with the keyring "
+                f"that sealed it, or make it anew: tipline webhook add {entry.kind} {entry.source} --replace"
+            ) from None
+
+    @contextmanager
+    def _alone(self) -> Iterator[dict[tuple[Kind, str], _Entry]]:
+        """The entries, to be changed; written whole at the end. The draft keeps other writers out meanwhile."""
+        draft = self._path.with_name(f"{self._path.name}.draft")
+        try:
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            raise BadHooks(f"{draft} exists: another process changes the webhooks; if none does, remove it") from None
+        except OSError as error:
+            raise BadHooks(f"{draft} cannot be made: {error.strerror}") from None
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                self._refresh()
+                entries = dict(self._entries)
+                yield entries
+                written = _File(1, tuple(entries.values()))
+                file.write(msgspec.json.format(msgspec.json.encode(written)) + b"\n")
+                file.flush()
+                os.fsync(descriptor)
+            draft.replace(self._path)
+        finally:
+            draft.unlink(missing_ok=True)
+        self._refresh()
+
+
+def _name(kind: Kind, source: str) -> str:
+    """What an entry's seal is bound to."""
+    return f"webhook\x1f{kind}\x1f{source}"
+
+
+def _items(secret: Secret) -> list[tuple[str, str, str]]:
+    return [("webhook", name, value) for name, value in msgspec.structs.asdict(secret).items() if value]
