@@ -1,0 +1,1 @@
+"""The work on the queue: life cycle, clocks, API and console pages."""

@@ -1,0 +1,425 @@
+"""The stations' desk: every move on an assignment, each one transaction under the row's lock.
+
+Who may see what: a station its own queue and, read-only, what it is cc of; the county, and the installation's admin,
+every queue of
+the county. Anything else does not exist for the caller (404). Before a move is judged, what came due by `now` is
+settled, so the
+answer is the same whether or not the scan has been by.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, or_, select
+
+from schemas.errors import Mistake, Rejected
+from schemas.vocabulary import STATUSES
+from sinks.database import reading, writing
+from sinks.outbox import put, put_closure
+from sinks.station_queue import Assignment, Book, Event
+from sinks.tables import NEVER, assignment_cc, assignments, station_events
+from stations import documents
+from stations.escalate import catch_up, count, record
+from stations.ladder import Ladders
+from stations.lifecycle import (
+    LEASE_S,
+    MOST_LEASE_S,
+    WORKERS,
+    Actor,
+    Move,
+    NotAllowed,
+    allowed,
+    check_body,
+    invalid,
+    make,
+    refusal,
+)
+from streams.ports import Metrics, Principal
+from streams.stages.county import County
+
+MOST_CLAIMED: Final = 100
+MOST_LISTED: Final = 500
+
+#: Order of a queue: urgent first, then by due time; resolved ones last.
+_ORDER: Final = (assignments.c.rank, assignments.c.due_at, assignments.c.id)
+_FIELDS: Final = tuple(assignments.c[name] for name in Assignment.__struct_fields__)
+
+_CLAIMABLE: Final = (
+    select(assignments.c.id)
+    .where(assignments.c.station == bindparam("at"), assignments.c.status == "open")
+    .order_by(*_ORDER)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+
+#: What a reporter is told when a move is made; each status once.
+_TOLD: Final[dict[Move, str]] = {"acknowledge": "in_work", "start": "in_work", "resolve": "closed"}
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some items of a list, and where to go on (None at its end)."""
+
+    items: tuple[dict[str, Any], ...]
+    next_cursor: str | None
+
+
+class StreamEvent(msgspec.Struct, frozen=True):
+    """One entry of a station's stream: its gapless number, and the assignment as it is now, if the station sees it."""
+
+    number: int
+    kind: str
+    document: dict[str, Any]
+
+
+class Desk:
+    """The moves and lists of one installation's stations. Safe between threads."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        counties: Mapping[str, County],
+        metrics: Metrics,
+        announce: Callable[[frozenset[str]], None] = lambda _: None,
+    ) -> None:
+        """`announce` is called with the stations whose stream grew, after each commit."""
+        self.engine = engine
+        self.counties = counties
+        self.ladders = {name: Ladders(county) for name, county in counties.items()}
+        self.metrics = metrics
+        self.announce = announce
+
+    def county_changed(self, county: County) -> None:
+        """Another directory of a county is in force from now on."""
+        self.counties = {**self.counties, county.id: county}
+        self.ladders = {**self.ladders, county.id: Ladders(county)}
+
+    # --- who may ----------------------------------------------------------------------------------------------------
+
+    def county_of(self, station: str) -> County:
+        """The county of a station. Raises Rejected (404)."""
+        found = next((county for county in self.counties.values() if station in county.stations), None)
+        if found is None:
+            raise hidden()
+        return found
+
+    def open_queue(self, principal: Principal, station: str) -> County:
+        """The county of a station whose queue the caller may see. Raises Rejected (404)."""
+        county = self.county_of(station)
+        if principal.role not in WORKERS or not _in_scope(principal, county.id, (station,)):
+            raise hidden()
+        return county
+
+    def holds(self, principal: Principal, item: Assignment) -> bool:
+        """Whether the caller may work on an assignment."""
+        return principal.role in WORKERS and _in_scope(principal, item.county, (item.station,))
+
+    def sees(self, principal: Principal, item: Assignment, cc: Collection[str]) -> bool:
+        """Whether the caller may see an assignment."""
+        return principal.role in WORKERS and _in_scope(principal, item.county, (item.station, *cc))
+
+    def show(self, item: Assignment, cc: Collection[str], principal: Principal) -> dict[str, Any]:
+        """An assignment as the caller sees it."""
+        offset = self.counties[item.county].offset_minutes
+        return documents.assignment(item, cc, offset, holder=self.holds(principal, item))
+
+    # --- lists ------------------------------------------------------------------------------------------------------
+
+    def listed(
+        self,
+        principal: Principal,
+        station: str,
+        *,
+        statuses: Sequence[str] = (),
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page:
+        """A station's queue, its own items and those it is cc of: urgent first, then by due time, resolved ones last.
+
+        No statuses means all. Raises Rejected: 404, or 422 for a status or cursor that is none.
+        """
+        self.open_queue(principal, station)
+        unknown = [status for status in statuses if status not in STATUSES]
+        if unknown:
+            raise invalid([Mistake("/status", f"choose among {', '.join(STATUSES)}")])
+        after = None if cursor is None else _read_cursor(cursor)
+        with reading(self.engine) as connection:
+            found = _queue(connection, station, statuses, after, limit + 1)
+            cc = _cc_of(connection, [item.id for item in found])
+        shown = [self.show(item, cc[item.id], principal) for item in found[:limit]]
+        for document, item in zip(shown, found, strict=False):
+            document["role"] = "holder" if item.station == station else "cc"
+        more = len(found) > limit
+        return Page(tuple(shown), _cursor(found[limit - 1]) if more else None)
+
+    def get(self, principal: Principal, identity: str) -> dict[str, Any]:
+        """One assignment. Raises Rejected (404)."""
+        with reading(self.engine) as connection:
+            item, cc = find(connection, identity)
+        if item is None or not self.sees(principal, item, cc):
+            raise hidden()
+        return self.show(item, cc, principal)
+
+    def stream(
+        self, principal: Principal, station: str, after: int | None, limit: int = 200
+    ) -> tuple[int, list[StreamEvent]]:
+        """Up to `limit` events of a station's stream with number > `after`, and the number to go on from.
+
+        `after` None gives none: only the number of the last one. Raises Rejected (404).
+        """
+        county = self.open_queue(principal, station)
+        with reading(self.engine) as connection:
+            if after is None:
+                newest = select(station_events.c.number).where(station_events.c.station == station)
+                return connection.execute(newest.order_by(station_events.c.number.desc()).limit(1)).scalar() or 0, []
+            wanted = select(station_events).where(station_events.c.station == station, station_events.c.number > after)
+            rows = list(connection.execute(wanted.order_by(station_events.c.number).limit(limit)).mappings())
+            items = by_ids(connection, {row["assignment_id"] for row in rows})
+            cc = _cc_of(connection, list(items))
+        events = []
+        for row in rows:
+            item = items.get(row["assignment_id"])
+            shown = None
+            if item is not None and (item.station == station or station in cc[item.id]):
+                shown = documents.assignment(item, cc[item.id], county.offset_minutes, holder=item.station == station)
+            at = documents.moment(row["at"], county.offset_minutes)
+            document = {"number": row["number"], "kind": row["kind"], "at": at, "assignment_id": row["assignment_id"]}
+            events.append(StreamEvent(row["number"], row["kind"], {**document, "assignment": shown}))
+        return rows[-1]["number"] if rows else after, events
+
+    # --- moves ------------------------------------------------------------------------------------------------------
+
+    def claim(
+        self, principal: Principal, station: str, *, limit: int = 1, lease_s: int = LEASE_S, now: int
+    ) -> list[dict[str, Any]]:
+        """Claims up to `limit` open items, the most urgent and then the soonest due first. Two callers never get the
+        same.
+
+        Raises Rejected: 404, 422.
+        """
+        self.open_queue(principal, station)
+        faults = [Mistake("/limit", f"must be from 1 to {MOST_CLAIMED}")] if not 1 <= limit <= MOST_CLAIMED else []
+        faults += [Mistake("/lease_s", f"must be from 1 to {MOST_LEASE_S}")] if not 1 <= lease_s <= MOST_LEASE_S else []
+        if faults:
+            raise invalid(faults)
+        with writing(self.engine) as connection:
+            book, happened = Book(connection), list[Event]()
+            taken = self._take(book, connection, principal, station, (limit, lease_s, now), happened)
+            stations = book.save()
+            shown = [self.show(item, book.cc(item), principal) for item in taken]
+        count(self.metrics, happened)
+        self._moved("claim", stations, len(taken))
+        return shown
+
+    def _take(
+        self,
+        book: Book,
+        connection: Connection,
+        principal: Principal,
+        station: str,
+        terms: tuple[int, int, int],
+        happened: list[Event],
+    ) -> list[Assignment]:
+        limit, lease_s, now = terms
+        taken: list[Assignment] = []
+        seen: set[str] = set()
+        while len(taken) < limit:
+            ids = _claimable(connection, station, seen, limit - len(taken))
+            if not ids:
+                break
+            seen.update(ids)
+            for item in sorted(book.load(ids=ids), key=lambda item: (item.rank, item.due_at, item.id)):
+                ladders = self.ladders[item.county]
+                happened += catch_up(book, ladders, item, now)
+                if item.status == "open" and item.station == station:
+                    actor = Actor(principal.token_id, principal.role)
+                    event = make(ladders, item, (), "claim", {"lease_s": lease_s}, actor=actor, now=now)
+                    record(book, ladders, item, event)
+                    taken.append(item)
+        return taken
+
+    def move(
+        self, principal: Principal, identity: str, move: Move, document: object, *, if_match: str | None, now: int
+    ) -> dict[str, Any]:
+        """Makes a move on one assignment and returns it as it is then.
+
+        Raises Rejected, with nothing done: 404 for what the caller does not see, 403 for a cc station, 428 without
+        If-Match, 412 for a stale one, 409 (NotAllowed) with the moves that are allowed, 422 for a body that does not
+        fit.
+        """
+        with writing(self.engine) as connection:
+            book = Book(connection)
+            item = next(iter(book.load(ids=(identity,))), None)
+            if item is None or not self.sees(principal, item, book.cc(item)):
+                raise hidden()
+            if not self.holds(principal, item):
+                raise read_only()
+            ladders = self.ladders[item.county]
+            happened = catch_up(book, ladders, item, now)
+            check_match(if_match, (item.lease_token if item.status == "claimed" else item.revision,))
+            if happened and not self.holds(principal, item):
+                raise stale()
+            event = self._make(book, item, principal, move, document, now)
+            self._tell(connection, item, move, now)
+            stations = book.save()
+            shown = self.show(item, book.cc(item), principal)
+        count(self.metrics, happened)
+        if event.kind == "returned":
+            self.metrics.count("tipline_bounced_total", station=event.from_station or "", reason=event.data["code"])
+        self._moved(move, stations, 1)
+        return shown
+
+    def _make(
+        self, book: Book, item: Assignment, principal: Principal, move: Move, document: object, now: int
+    ) -> Event:
+        ladders, actor = self.ladders[item.county], Actor(principal.token_id, principal.role)
+        refused = refuse(ladders, item, move)
+        if refused is not None:
+            raise refused
+        body = check_body(move, document)
+        # Those whom the route named may take it over; those who passed it on have had it.
+        neighbours = [name for name, origin in book.cc(item).items() if origin == "route"]
+        event = make(ladders, item, neighbours, move, body, actor=actor, now=now)
+        record(book, ladders, item, event)
+        return event
+
+    def _tell(self, connection: Connection, item: Assignment, move: Move, now: int) -> None:
+        """What others must hear: the fold of a closing or reopening, the reporters of their tip's status."""
+        if move in ("resolve", "reopen"):
+            put_closure(connection, item, closed=move == "resolve", at=now, now=now)
+        if move in _TOLD:
+            status = _TOLD[move]
+            value = msgspec.json.encode({"incident_id": item.incident_id, "status": status, "at": now})
+            key = f"{item.incident_id}/{status}"
+            put(connection, "reply", county=item.county, key=key, target=item.incident_id, value=value, now=now)
+
+    def _moved(self, move: Move, stations: frozenset[str], times: int) -> None:
+        if times:
+            self.metrics.count("tipline_station_moves_total", times, move=move)
+        if stations:
+            self.announce(stations)
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def hidden() -> Rejected:
+    """404: it does not exist, or not for this caller."""
+    return Rejected(404, "not_found", "There is nothing here, or nothing that this token may see")
+
+
+def read_only() -> Rejected:
+    """403: a cc station reads along."""
+    return Rejected(403, "read_only", "This station reads along (cc) and may not change it")
+
+
+def stale() -> Rejected:
+    """412: it has changed since it was read."""
+    return Rejected(412, "stale", "It has changed since you read it: read it again, then decide")
+
+
+def check_match(if_match: str | None, current: Collection[object]) -> None:
+    """Raises Rejected: 428 without If-Match, 412 when it names none of the current versions."""
+    if if_match is None:
+        detail = 'If-Match: "<lease token>" while claimed, "<revision>" otherwise'
+        raise Rejected(428, "if_match_required", "Say which version you have read", [Mistake("", detail)])
+    if if_match.strip() not in {f'"{version}"' for version in current}:
+        raise stale()
+
+
+def refuse(ladders: Ladders, item: Assignment, move: Move) -> Rejected | None:
+    """The refusal (409) of a move that is not possible now."""
+    why = refusal(ladders, item, move)
+    return None if why is None else NotAllowed(move, allowed(ladders, item), why)
+
+
+def _in_scope(principal: Principal, county: str, stations: Collection[str]) -> bool:
+    if principal.role == "station":
+        return principal.station in stations and principal.county in (None, county)
+    return principal.county in (None, county)
+
+
+# --- rows
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def find(connection: Connection, identity: str) -> tuple[Assignment | None, list[str]]:
+    """An assignment and its cc stations, without locking it."""
+    item = by_ids(connection, {identity}).get(identity)
+    return item, [] if item is None else _cc_of(connection, [identity])[identity]
+
+
+def by_ids(connection: Connection, ids: Collection[str]) -> dict[str, Assignment]:
+    """Assignments by id, without locking them."""
+    found = connection.execute(select(*_FIELDS).where(assignments.c.id.in_(sorted(ids)))) if ids else ()
+    return {item.id: item for item in map(_assignment, found)}
+
+
+def _assignment(row: Any) -> Assignment:
+    return Assignment(**dict(zip(Assignment.__struct_fields__, row, strict=True)))
+
+
+def _queue(
+    connection: Connection, station: str, statuses: Sequence[str], after: tuple[int, int, str] | None, limit: int
+) -> list[Assignment]:
+    read_along = select(assignment_cc.c.assignment_id).where(assignment_cc.c.station == station)
+    found: list[Assignment] = []
+    # Two questions, each with an index of its own, rather than one with an OR and none.
+    for mine in (assignments.c.station == station, assignments.c.id.in_(read_along)):
+        wanted = select(*_FIELDS).where(mine).order_by(*_ORDER).limit(limit)
+        wanted = wanted.where(assignments.c.status.in_(statuses)) if statuses else wanted
+        wanted = wanted.where(_later(after)) if after is not None else wanted
+        found += map(_assignment, connection.execute(wanted))
+    return sorted(found, key=lambda item: (item.rank, item.due_at, item.id))[:limit]
+
+
+def _later(after: tuple[int, int, str]) -> ColumnElement[bool]:
+    rank, due_at, identity = after
+    same_rank = assignments.c.rank == rank
+    same_due = and_(same_rank, assignments.c.due_at == due_at)
+    return or_(
+        assignments.c.rank > rank,
+        and_(same_rank, assignments.c.due_at > due_at),
+        and_(same_due, assignments.c.id > identity),
+    )
+
+
+def _claimable(connection: Connection, station: str, seen: Collection[str], limit: int) -> list[str]:
+    wanted = _CLAIMABLE.where(assignments.c.id.not_in(sorted(seen))) if seen else _CLAIMABLE
+    return list(connection.execute(wanted, {"at": station, "most": limit}).scalars())
+
+
+def _cc_of(connection: Connection, ids: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {identity: [] for identity in ids}
+    if ids:
+        wanted = select(assignment_cc.c.assignment_id, assignment_cc.c.station)
+        for identity, station in connection.execute(wanted.where(assignment_cc.c.assignment_id.in_(ids))):
+            found[identity].append(station)
+    return {identity: sorted(stations) for identity, stations in found.items()}
+
+
+# --- cursors
+# ------------------------------------------------------------------------------------------------------------
+
+
+def _cursor(item: Assignment) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode([item.rank, item.due_at, item.id])).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> tuple[int, int, str]:
+    try:
+        raw = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), b"-_", validate=True)
+        rank, due_at, identity = msgspec.json.decode(raw, type=tuple[int, int, str])
+    except (ValueError, binascii.Error, msgspec.DecodeError):
+        raise _no_cursor() from None
+    if not (0 <= rank <= 2 and abs(due_at) <= NEVER and "\0" not in identity):
+        raise _no_cursor()
+    return rank, due_at, identity
+
+
+def _no_cursor() -> Rejected:
+    return invalid([Mistake("/cursor", "not a cursor of this list: leave it out to begin again")])

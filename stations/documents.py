@@ -1,0 +1,62 @@
+"""What stations see: assignments and events as documents, times in RFC 3339 at the county's offset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from schemas.times import format_time
+from sinks.station_queue import Assignment
+from sinks.tables import NEVER
+
+
+def moment(ms: int | None, offset_minutes: int) -> str | None:
+    """A time as RFC 3339; None for none."""
+    return None if ms is None or ms >= NEVER else format_time(ms, offset_minutes)
+
+
+def assignment(item: Assignment, cc: Iterable[str], offset_minutes: int, *, holder: bool) -> dict[str, Any]:
+    """The document `assignment.v1.json`. `holder` false: shown to a cc station, read-only."""
+    lease = None
+    if item.status == "claimed" and item.lease_expires is not None:
+        expires = moment(item.lease_expires, offset_minutes)
+        lease = {"token": item.lease_token, "expires_at": expires, "holder": item.lease_holder or ""}
+    return {
+        "id": item.id,
+        "incident_id": item.incident_id,
+        "county": item.county,
+        "station": item.station,
+        "status": item.status,
+        "level": item.level,
+        "category": item.category,
+        "subtype": item.subtype,
+        "urgent": item.urgent,
+        "area": item.area,
+        "title": item.title,
+        "corroborations": item.corroborations,
+        "dispatched_at": moment(item.dispatched_at, offset_minutes),
+        "due_at": moment(item.due_at, offset_minutes),
+        "revision": item.revision,
+        "cc": sorted(cc),
+        "owner": item.owner,
+        "outcome": item.outcome,
+        "role": "holder" if holder else "cc",
+        "lease": lease,
+    }
+
+
+def event(row: Mapping[str, Any], offset_minutes: int) -> dict[str, Any]:
+    """An entry of an assignment's history: what, when, who, why."""
+    return {
+        "kind": row["kind"],
+        "at": moment(row["at"], offset_minutes),
+        "number": row["number"],
+        "by": row["actor"],
+        "role": row["role"],
+        "station": row["station"],
+        "from_station": row["from_station"],
+        "reason": row["reason"],
+        "data": msgspec.json.decode(row["data"]),
+    }

@@ -1,0 +1,169 @@
+"""The ladder: how long each clock runs, and who is next. Pure: times come in, times and places go out.
+
+Three clocks run from the moment an assignment reached its level (`since`): claim, act, resolve. Which one is running
+follows from
+the status; only work moves it on. Returns, transfers, edits and an empty rota stop none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Final
+
+import msgspec
+
+from schemas.vocabulary import LEVELS, Level, Status
+from sinks.station_queue import Assignment, ClockName
+from sinks.tables import NEVER
+from streams.stages.clock import due
+from streams.stages.county import County, Ladder, Limit, Route, Rung, fill
+
+#: The clock that runs in a status; none once it is resolved.
+RUNNING: Final[dict[Status, ClockName]] = {
+    "open": "claim",
+    "claimed": "act",
+    "acknowledged": "act",
+    "in_progress": "resolve",
+}
+
+#: Returns before the arbiter decides, where a route has no ladder.
+_RETURNS: Final = 2
+
+
+class Step(msgspec.Struct, frozen=True):
+    """A place on the ladder."""
+
+    station: str
+    level: Level
+
+
+class Ladders:
+    """A county's ladders, by the route that led to them."""
+
+    def __init__(self, county: County) -> None:
+        self.county = county
+        self._routes = {route.id: route for route in _walk(county.routes)}
+
+    def of(self, route_id: str) -> Ladder | None:
+        """The ladder of a route; None where it has none, or where a newer county directory dropped the route's."""
+        route = self._routes.get(route_id)
+        return None if route is None or route.ladder is None else self.county.ladders.get(route.ladder)
+
+    def ends(self, item: Assignment, clock: ClockName, since: int) -> int:
+        """When a clock of the item's level ends if it started at `since`; NEVER where the ladder sets no limit.
+
+        A level without an act limit has until the resolve limit to act.
+        """
+        rung = self._rung(item)
+        limit = None if rung is None else _limit(rung, clock)
+        if limit is None:
+            return NEVER
+        return due(since, limit.ms, limit.clock, self.county.calendar, self.county.offset_minutes)
+
+    def _rung(self, item: Assignment) -> Rung | None:
+        ladder = self.of(item.route_id)
+        if ladder is None or not ladder.rungs:
+            return None
+        # A transfer may lead to a level that the ladder does not name: the next above it tells the limits.
+        return ladder.rung(item.level) or ladder.above(item.level) or ladder.rungs[-1]
+
+    def above(self, item: Assignment) -> Step | None:
+        """The next level's station: the first rung above that can be filled for the area and is another station."""
+        ladder = self.of(item.route_id)
+        if ladder is None or item.station == self.arbiter(item):
+            return None
+        area = self.county.areas.get(item.area) if item.area is not None else None
+        for rung in ladder.rungs:
+            station = fill(rung.station, area)
+            higher = LEVELS.index(rung.level) > LEVELS.index(item.level)
+            if higher and station in self.county.stations and station != item.station:
+                return Step(station, rung.level)
+        return None
+
+    def arbiter(self, item: Assignment) -> str:
+        """Who has the last word about an item."""
+        ladder = self.of(item.route_id)
+        return self.county.desks["arbiter"] if ladder is None else ladder.arbiter
+
+    def after_return(self, item: Assignment, cc: Collection[str]) -> Step | None:
+        """Where an item goes that its station returns, with this return counted in `item.returns`; None: it must stay.
+
+        First to a cc station that has not returned it yet, else to the triage desk; after N returns to the arbiter.
+        What is
+        restricted goes from hand to hand among the restricted only.
+        """
+        ladder, arbiter = self.of(item.route_id), self.arbiter(item)
+        if item.station == arbiter:
+            return None
+        limit = _RETURNS if ladder is None else ladder.return_limit
+        stations = self.county.stations
+        closed = arbiter in stations and stations[arbiter].restricted
+        gone = {item.station, *item.returned_by.split(",")}
+        if item.returns < limit and not closed:
+            triage = self.county.desks["triage"]
+            for station in (*sorted(cc), triage):
+                if station in stations and station not in gone and not stations[station].restricted:
+                    return Step(station, self.level_of(station))
+        return Step(arbiter, self.level_of(arbiter))
+
+    def level_of(self, station: str) -> Level:
+        """The level a station works at, by the areas it serves."""
+        known = self.county.stations.get(station)
+        depth = min((path.count("/") for path in known.areas), default=0) if known is not None else 0
+        levels: tuple[Level, ...] = ("county", "township", "village")
+        return levels[min(depth, 2)]
+
+
+def _walk(route: Route) -> Iterator[Route]:
+    yield route
+    for child in route.routes:
+        yield from _walk(child)
+
+
+def _limit(rung: Rung, clock: ClockName) -> Limit | None:
+    if clock == "claim":
+        return rung.claim
+    return rung.act or rung.resolve if clock == "act" else rung.resolve
+
+
+def run_clock(ladders: Ladders, item: Assignment, now: int) -> None:
+    """Sets the clock that runs in the item's status, counted from `since`.
+
+    An act clock that has ended was stopped by work before, or it would have sent the item up: who takes the item over
+    has its time
+    again, but not beyond the resolve clock.
+    """
+    item.overdue = False
+    if item.status == "resolved":
+        item.due_at = NEVER
+        return
+    item.clock = RUNNING[item.status]
+    item.due_at = ladders.ends(item, item.clock, item.since)
+    if item.clock == "act" and item.due_at <= now:
+        last = ladders.ends(item, "resolve", item.since)
+        fresh = ladders.ends(item, "act", now)
+        item.due_at = min(fresh, last) if last > now else fresh
+
+
+def lay_open(ladders: Ladders, item: Assignment, now: int) -> None:
+    """Opens an item again where it lay in somebody's hands: its claim clock goes on as if it had never been claimed.
+
+    If that has ended, the item has until the clock that ran, but no longer than a fresh claim's time: nothing gained
+    by passing on.
+    """
+    was_open = item.status == "open"
+    item.status, item.lease_expires, item.lease_holder, item.owner = "open", None, None, None
+    if was_open:
+        return
+    end = ladders.ends(item, "claim", item.since)
+    running, item.clock = item.due_at, "claim"
+    item.due_at = end if now < end else min(running, ladders.ends(item, "claim", now))
+    item.overdue = item.overdue and item.due_at <= now
+
+
+def arrive(ladders: Ladders, item: Assignment, step: Step, at: int) -> None:
+    """Puts an item on a higher level's queue; that level's clocks run from `at`."""
+    item.station, item.level, item.since = step.station, step.level, at
+    item.status, item.lease_expires, item.lease_holder, item.owner = "open", None, None, None
+    item.touched = True
+    run_clock(ladders, item, at)

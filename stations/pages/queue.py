@@ -1,0 +1,191 @@
+"""A station's queue as the console asks for it: filtered, in order, a page at a time, with its figures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
+
+from sinks.tables import NEVER, assignment_cc, assignments, incident_tips
+
+LIVE: Final = ("open", "claimed", "acknowledged", "in_progress")
+#: What the tabs show; each a set of statuses.
+VIEWS: Final[dict[str, tuple[str, ...]]] = {
+    "live": LIVE,
+    "open": ("open",),
+    "mine": LIVE,
+    "work": ("claimed", "acknowledged", "in_progress"),
+    "done": ("resolved",),
+}
+PAGE: Final = 50
+
+_COLUMNS: Final = (
+    "id",
+    "incident_id",
+    "station",
+    "status",
+    "level",
+    "category",
+    "subtype",
+    "urgent",
+    "area",
+    "title",
+    "corroborations",
+    "dispatched_at",
+    "due_at",
+    "overdue",
+    "revision",
+    "lease_token",
+    "lease_expires",
+    "lease_holder",
+    "owner",
+    "outcome",
+    "resolved_at",
+    "rank",
+)
+_CURSOR: Final = re.compile(r"([012])\.(-?[0-9]{1,19})\.([0-9a-f-]{36})")
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What is asked of a queue."""
+
+    view: str = "live"
+    category: str = ""
+    urgent: bool = False
+    township: str = ""
+    words: str = ""
+    #: Who asks, for `mine`.
+    me: str = ""
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """A station's own items at a glance."""
+
+    open: int = 0
+    work: int = 0
+    overdue: int = 0
+    urgent: int = 0
+
+
+def listed(
+    connection: Connection, station: str, wanted: Wanted, after: str = "", limit: int = PAGE
+) -> tuple[list[dict[str, Any]], str | None]:
+    """A page of the queue, urgent first and then by due time, and the cursor of the next; `role` is holder or cc."""
+    conditions = _conditions(wanted)
+    if (start := _after(after)) is not None:
+        conditions.append(start)
+    columns = [assignments.c[name] for name in _COLUMNS]
+    read_along = select(assignment_cc.c.assignment_id).where(assignment_cc.c.station == station)
+    rows: list[dict[str, Any]] = []
+    # Two questions, each with an index of its own, rather than one with an OR and none.
+    for mine in (assignments.c.station == station, assignments.c.id.in_(read_along)):
+        statement = select(*columns).where(mine, *conditions)
+        ordered = statement.order_by(assignments.c.rank, assignments.c.due_at, assignments.c.id).limit(limit + 1)
+        rows += [dict(row) for row in connection.execute(ordered).mappings()]
+    rows.sort(key=lambda row: (row["rank"], row["due_at"], row["id"]))
+    shown = rows[:limit]
+    doubtful = _suggested(connection, [row["incident_id"] for row in shown])
+    for row in shown:
+        row["role"] = "holder" if row["station"] == station else "cc"
+        row["suggested"] = row["incident_id"] in doubtful
+    last = shown[-1] if len(rows) > limit else None
+    return shown, None if last is None else f"{last['rank']}.{last['due_at']}.{last['id']}"
+
+
+def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = [assignments.c.status.in_(VIEWS[wanted.view])]
+    if wanted.view == "mine":
+        found.append(or_(assignments.c.owner == wanted.me, assignments.c.lease_holder == wanted.me))
+    if wanted.category:
+        found.append(assignments.c.category == wanted.category)
+    if wanted.urgent:
+        found.append(assignments.c.urgent.is_(True))
+    if wanted.township:
+        area = assignments.c.area
+        found.append(or_(area == wanted.township, area.startswith(wanted.township + "/", autoescape=True)))
+    for word in wanted.words.split()[:5]:
+        found.append(assignments.c.title.contains(word, autoescape=True))
+    return found
+
+
+def _after(cursor: str) -> ColumnElement[bool] | None:
+    found = _CURSOR.fullmatch(cursor)
+    if found is None or abs(int(found.group(2))) > NEVER:
+        return None
+    rank, due_at, identity = int(found.group(1)), int(found.group(2)), found.group(3)
+    table = assignments.c
+    same = and_(table.rank == rank, table.due_at == due_at, table.id > identity)
+    return or_(table.rank > rank, and_(table.rank == rank, table.due_at > due_at), same)
+
+
+def _suggested(connection: Connection, incidents: Sequence[str]) -> set[str]:
+    """Those of these incidents that may be the same as another one."""
+    if not incidents:
+        return set()
+    here = select(incident_tips.c.incident_id).where(
+        incident_tips.c.incident_id.in_(incidents), incident_tips.c.link == "suggested"
+    )
+    there = select(incident_tips.c.link_to).where(
+        incident_tips.c.link_to.in_(incidents), incident_tips.c.link == "suggested"
+    )
+    return {*connection.execute(here).scalars(), *connection.execute(there).scalars()}
+
+
+def counted(connection: Connection, station: str, now: int) -> Counts:
+    """The station's own items that are not resolved."""
+    table = assignments.c
+    statement = select(
+        func.sum(case((table.status == "open", 1), else_=0)),
+        func.sum(case((table.status != "open", 1), else_=0)),
+        func.sum(case((table.due_at <= now, 1), else_=0)),
+        func.sum(case((table.urgent.is_(True), 1), else_=0)),
+    ).where(table.station == station, table.status.in_(LIVE))
+    found = connection.execute(statement).one()
+    return Counts(*(int(n or 0) for n in found))
+
+
+class Load(msgspec.Struct, frozen=True):
+    """A station's load, for the county's view; `oldest` in ms, None without open items."""
+
+    station: str
+    open: int
+    work: int
+    overdue: int
+    urgent: int
+    oldest: int | None
+
+
+def loads(connection: Connection, county: str, now: int) -> dict[str, Load]:
+    """Every station of a county that has something to do."""
+    table = assignments.c
+    statement = (
+        select(
+            table.station,
+            func.sum(case((table.status == "open", 1), else_=0)),
+            func.sum(case((table.status != "open", 1), else_=0)),
+            func.sum(case((table.due_at <= now, 1), else_=0)),
+            func.sum(case((table.urgent.is_(True), 1), else_=0)),
+            func.min(table.dispatched_at),
+        )
+        .where(table.county == county, table.status.in_(LIVE))
+        .group_by(table.station)
+    )
+    found = {}
+    for name, open_, work, overdue, urgent, oldest in connection.execute(statement):
+        found[name] = Load(name, int(open_ or 0), int(work or 0), int(overdue or 0), int(urgent or 0), oldest)
+    return found
+
+
+def by_area(connection: Connection, county: str) -> dict[str, int]:
+    """How many items are not resolved, by township path."""
+    table = assignments.c
+    statement = select(table.area, func.count()).where(table.county == county, table.status.in_(LIVE))
+    found: dict[str, int] = {}
+    for area, n in connection.execute(statement.group_by(table.area)):
+        township = "/".join((area or "").split("/")[:2])
+        if township.count("/"):
+            found[township] = found.get(township, 0) + int(n)
+    return found
