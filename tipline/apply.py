@@ -1,0 +1,75 @@
+"""Putting counties and models in force: by a record in the county's input, so that replay uses what was in force then."""
+
+from __future__ import annotations
+
+import difflib
+
+from sqlalchemy import select
+
+from schemas.codec import decode_output, encode
+from schemas.records import Change, StateChange
+from schemas.times import format_time
+from sinks.database import reading
+from sinks.tables import assignments, decisions
+from streams.ports import Bundle
+from streams.stages.county import areas_of
+from tipline.county import county_digest
+from tipline.store import Store, now_ms
+
+
+def in_force(store: Store, county: str) -> dict[str, str]:
+    """`county` and `model` -> the digest last put in force and decided upon."""
+    found: dict[str, str] = {}
+    statement = select(decisions.c.value).where(decisions.c.county == county, decisions.c.kind == "state_change")
+    with reading(store.engine) as connection:
+        for value in connection.execute(statement.order_by(decisions.c.seq)).scalars():
+            output = decode_output(value)
+            if isinstance(output, StateChange) and "change" in output.memory:
+                what, digest, _ = output.memory["change"]
+                found[what] = digest
+    return found
+
+
+def put_in_force(store: Store, county: str, what: str, digest: str, bundle: Bundle | None = None) -> int | None:
+    """Appends the change where it is not the one in force; its position, or None."""
+    if in_force(store, county).get(what) == digest:
+        return None
+    at = now_ms()
+    change = Change(
+        county=county, change_id=f"{what}/{digest}/{at}", what=what, digest=digest, at=format_time(at), bundle=bundle
+    )
+    return store.intake.append(county, change.change_id, encode(change))
+
+
+def apply_county(store: Store, bundle: Bundle) -> tuple[list[str], int | None]:
+    """(why it is refused, position of the change). Nothing is written when it is refused."""
+    refusals = dropped(store, bundle)
+    if refusals:
+        return refusals, None
+    return [], put_in_force(store, bundle["county"]["id"], "county", county_digest(bundle), bundle)
+
+
+def dropped(store: Store, bundle: Bundle) -> list[str]:
+    """What open assignments need and the bundle no longer has, a sentence each."""
+    county = bundle["county"]["id"]
+    stations = {s["id"] for s in bundle["stations"]["stations"]}
+    areas = {area.path for area in areas_of(bundle)}
+    statement = select(assignments.c.station, assignments.c.area).where(
+        assignments.c.county == county, assignments.c.status != "resolved"
+    )
+    with reading(store.engine) as connection:
+        rows = connection.execute(statement).all()
+    found = []
+    for station in sorted({row[0] for row in rows} - stations):
+        near = difflib.get_close_matches(station, stations, 1)
+        count = sum(row[0] == station for row in rows)
+        found.append(
+            f"stations.yaml: {station} is gone, but has {count} open assignment(s): keep it, or transfer them first"
+            + (f" (was it renamed to {near[0]}?)" if near else "")
+        )
+    for area in sorted({row[1] for row in rows if row[1]} - areas):
+        count = sum(row[1] == area for row in rows)
+        found.append(
+            f"areas.yaml: {area} is gone, but {count} open assignment(s) lie in it: keep it, or relocate them first"
+        )
+    return found

@@ -1,0 +1,74 @@
+"""`tipline backup` and `tipline restore`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from tipline.commands.options import data_option
+from tipline.commands.progress import bar
+
+_DIRECTORY = click.Path(file_okay=False, path_type=Path)
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command("backup")
+@click.argument("target", type=_DIRECTORY)
+@data_option
+@click.option("--with-keys", is_flag=True, help="The keys too: then whoever has the backup can open the identities.")
+def backup(target: Path, data: str | None, with_keys: bool) -> None:
+    """Copies the store to the new directory TARGET, also while `serve` runs: tables, log, models and a manifest with the
+    hash of each file. Keys stay out unless asked for; keep them elsewhere, for without them what is sealed stays sealed.
+
+    Example: tipline backup backups/2026-11-24 --data ./data
+    """
+    from importlib.metadata import version
+
+    from tipline.backup import BadBackup
+    from tipline.backup import backup as make
+    from tipline.settings import effective
+    from tipline.store import Store, now_ms
+
+    store = Store(effective({"data": data}), create=False)
+    if store.settings.database:
+        raise BadBackup(
+            "TIPLINE_DATABASE names a database of its own: back it up with its own tools (pg_dump), then this command "
+            "without the variable for the log"
+        )
+    keys = store.keyring_path if with_keys else None
+    with bar("copying", 3) as advance:
+        made = make(store.path, target, now=now_ms(), version=version("tipline"), keys=keys, progress=advance)
+    size = sum(file.bytes for file in made.files.values())
+    click.echo(f"{target}: {len(made.files)} files, {size / 1e6:.1f} MB, {'with' if with_keys else 'without'} the keys")
+
+
+@click.command("restore")
+@click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@data_option
+@click.option("--keys", metavar="FILE", type=_FILE, help="The keys, where the backup was made without them.")
+@click.option("--without-verify", is_flag=True, help="Leave out checking the restored store.")
+def restore(source: Path, data: str | None, keys: Path | None, without_verify: bool) -> None:
+    """Makes a store of the backup SOURCE in a new or empty --data directory, and checks it as `tipline verify` does. A file
+    that is not what was written stops it. Exit 1 when the check finds something.
+
+    Example: tipline restore backups/2026-11-24 --data ./restored --keys keys.json
+    """
+    from tipline.backup import restore as make
+    from tipline.commands.verify import check_store, show
+    from tipline.settings import effective
+    from tipline.store import Store
+
+    settings = effective({"data": data})
+    with bar("restoring", 2) as advance:
+        made = make(source, Path(settings.data), keys=keys, progress=advance)
+    click.echo(f"{settings.data}: the store of {made.made_at}")
+    if not made.with_keys and keys is None:
+        click.echo("the backup holds no keys: put keys.json there before you start `tipline serve`", err=True)
+    if without_verify:
+        return
+    # The copy's log may know more than its tables: `serve` decides that at its start.
+    report = check_store(Store(settings, create=False), allow_lag=True)
+    show(report)
+    sys.exit(0 if report.ok else 1)

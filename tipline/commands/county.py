@@ -1,0 +1,252 @@
+"""Commands `county` (check a directory, show it) and `routes` (try the routing tree on a case)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import click
+import msgspec
+import orjson
+
+from schemas.errors import BadCounty
+from schemas.records import Place
+from schemas.times import format_time, parse_time
+from schemas.vocabulary import CATEGORIES, CHANNELS, SUBTYPES, Category, Channel, Link
+from streams.stages.county import Area, County, compile_county
+from streams.stages.locate import Located, locate
+from streams.stages.route import Case, Routed, Tried, trace
+from tipline.county import check_county, county_digest, find_county, load_county
+
+_LINKS = ("new", "duplicate", "update", "recurrence", "suggested")
+_FLAGS = ("uncertain", "recusal", "restricted", "outside", "ambiguous_place", "ambiguous_boundary")
+
+
+@click.group("county")
+def county() -> None:
+    """A county's directory: stations, areas, routes, ladders, calendar, lexicon."""
+
+
+@county.command("check")
+@click.argument("directory", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+def check(directory: str | None, as_json: bool) -> None:
+    """Lists every mistake in DIRECTORY (default: the example). Exit 0 when there is none, 1 otherwise.
+
+    Example: tipline county check examples/anping
+    """
+    path = Path(directory) if directory and Path(directory).exists() else _found(directory)
+    bundle, mistakes, warnings = check_county(path)
+    digest = None if mistakes else county_digest(bundle)
+    if as_json:
+        _print_json({"directory": str(path), "digest": digest, "mistakes": mistakes, "warnings": warnings})
+    else:
+        for line in warnings:
+            click.echo(f"warning: {line}", err=True)
+        for line in mistakes:
+            click.echo(line)
+        click.echo(f"{len(mistakes)} mistakes" if mistakes else f"ok {digest}")
+    sys.exit(1 if mistakes else 0)
+
+
+@county.command("show")
+@click.option("--county", "name", envvar="TIPLINE_COUNTY", help="Directory, or the name of a packaged county.")
+@click.option("--json", "as_json", is_flag=True, help="The whole compiled document.")
+def show(name: str | None, as_json: bool) -> None:
+    """What a county holds: its areas, stations and ladders in short, or the whole document.
+
+    Example: tipline county show --json
+    """
+    bundle = _loaded(name)
+    if as_json:
+        _print_json(bundle)
+        return
+    compiled = compile_county(bundle)
+    click.echo(
+        f"{compiled.id}  {compiled.zh} / {compiled.en}  {bundle['county']['utc_offset']}  digest {compiled.digest}"
+    )
+    for area in compiled.areas.values():
+        click.echo(f"{_indent(area)}{area.path}  {area.zh} / {area.en}")
+    click.echo(f"{len(compiled.stations)} stations")
+    for station in compiled.stations.values():
+        marks = [word for word, on in (("queue_topic", station.queue_topic), ("restricted", station.restricted)) if on]
+        click.echo(f"  {station.id}  {station.kind}  {station.zh}  {' '.join(marks)}".rstrip())
+    click.echo("ladders: " + ", ".join(compiled.ladders))
+
+
+@click.group("routes")
+def routes() -> None:
+    """The routing tree."""
+
+
+@routes.command("test")
+@click.argument("text", required=False, default="")
+@click.option("--county", "name", envvar="TIPLINE_COUNTY", help="Directory, or the name of a packaged county.")
+@click.option("--category", type=click.Choice(CATEGORIES), help="Default: what the classifier says of TEXT.")
+@click.option("--subtype", type=click.Choice(sorted({s for names in SUBTYPES.values() for s in names})))
+@click.option("--urgent", is_flag=True, help="The case cannot wait.")
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0, 1),
+    help="How sure the category is; default: the classifier's, or 1 with --category.",
+)
+@click.option("--area", help="Area path, such as anping/xiliangwa.")
+@click.option("--place", help="The place in words.")
+@click.option("--lat", type=click.FloatRange(-90, 90), help="WGS-84 degrees.")
+@click.option("--lon", type=click.FloatRange(-180, 180), help="WGS-84 degrees.")
+@click.option("--channel", type=click.Choice(CHANNELS), default="volunteer", show_default=True)
+@click.option("--source", default="cli:test", show_default=True, help="The source of the tip.")
+@click.option("--link", type=click.Choice(_LINKS), default="new", show_default=True)
+@click.option("--flag", "flags", type=click.Choice(_FLAGS), multiple=True, help="May be repeated.")
+@click.option("--at", "at", default="1970-01-01T00:00:00Z", show_default=True, help="When received (RFC 3339).")
+@click.option("--json", "as_json", is_flag=True, help="For programs: JSON instead of text.")
+def test(**options: Any) -> None:
+    """Routes a case made of TEXT and the options; shows the nodes tried, the station, its level and the time due.
+
+    Without --category the classifier reads TEXT.
+
+    Example: tipline routes test "大邵村两家为宅基地吵起来了"
+    """
+    compiled = compile_county(_loaded(options["name"]))
+    if (options["lat"] is None) != (options["lon"] is None):
+        raise click.UsageError("--lat and --lon go together")
+    _classify(options)
+    if options["subtype"] is not None and options["subtype"] not in SUBTYPES[options["category"]]:
+        raise click.UsageError(f"{options['category']} has no subtype {options['subtype']}")
+    if options["area"] is not None and options["area"] not in compiled.areas:
+        raise click.UsageError(f"no area {options['area']} in {compiled.id}; `tipline county show` lists them")
+    located = _located(compiled, options)
+    case = _case(located, options)
+    routed, tried = trace(compiled, case)
+    if options["as_json"]:
+        answer = msgspec.to_builtins(routed) | {"due_at": _due(compiled, routed)}
+        _print_json(
+            {
+                "category": case.category,
+                "subtype": case.subtype,
+                "urgent": case.urgent,
+                "confidence": case.confidence,
+                "located": located,
+                "tried": tried,
+                "routed": answer,
+            }
+        )
+        return
+    _print(compiled, case, located, routed, tried)
+
+
+def _classify(options: dict[str, Any]) -> None:
+    """Fills in category, subtype, urgency and confidence where the options leave them open."""
+    if options["category"] is not None or not options["text"]:
+        options["category"] = options["category"] or "other"
+        options["confidence"] = 1.0 if options["confidence"] is None else options["confidence"]
+        return
+    from streams.stages.classify import classify
+    from streams.stages.normalise import normalise
+    from tipline.model import load_model
+
+    said = classify(load_model(), normalise(options["text"]).text, options["channel"])
+    options["category"], options["subtype"] = said.category, options["subtype"] or said.subtype
+    options["urgent"] = options["urgent"] or said.urgent
+    options["confidence"] = said.confidence if options["confidence"] is None else options["confidence"]
+
+
+def _located(compiled: County, options: dict[str, Any]) -> Located:
+    keys = {"text": options["place"], "lat": options["lat"], "lon": options["lon"], "area": options["area"]}
+    place = Place(**keys) if any(value is not None for value in keys.values()) else None
+    return locate(compiled, options["text"], place, options["source"])
+
+
+def _case(located: Located, options: dict[str, Any]) -> Case:
+    try:
+        at = parse_time(options["at"])
+    except ValueError as error:
+        raise click.UsageError(f"--at: {error}") from None
+    return Case(
+        category=cast(Category, options["category"]),
+        subtype=options["subtype"],
+        urgent=options["urgent"],
+        confidence=options["confidence"],
+        area=located.area,
+        precision=located.precision,
+        candidates=located.candidates,
+        cc_areas=located.cc_areas,
+        flags=(*located.flags, *options["flags"]),
+        zones=located.zones,
+        channel=cast(Channel, options["channel"]),
+        source=options["source"],
+        text=options["text"],
+        link=cast(Link, options["link"]),
+        occurred_at=at,
+        received_at=at,
+    )
+
+
+def _print(compiled: County, case: Case, located: Located, routed: Routed, tried: tuple[Tried, ...]) -> None:
+    candidates = ", ".join(f"{c.area} {c.score:.2f}" for c in located.candidates)
+    click.echo(
+        f"reads    {case.category}{f'/{case.subtype}' if case.subtype else ''}{'  URGENT' if case.urgent else ''}  confidence {case.confidence:.2f}"
+    )
+    click.echo(
+        f"area     {located.area or '-'} ({located.precision}){'  candidates: ' + candidates if candidates else ''}"
+    )
+    for node in tried:
+        mark = "+" if node.matched else "-"
+        click.echo(f"  {'  ' * node.depth}{mark} {node.route_id}{'' if node.matched else f'  ({node.missed})'}")
+    click.echo(f"route    {routed.route_id}")
+    click.echo(f"station  {routed.station}{'  (no action)' if routed.no_action else ''}")
+    click.echo(f"cc       {', '.join(routed.cc) or '-'}")
+    click.echo(f"level    {routed.level}  ladder {routed.ladder or '-'}")
+    click.echo(f"due      {_due(compiled, routed) or '-'}")
+
+
+def _due(compiled: County, routed: Routed) -> str | None:
+    return None if routed.due_at is None else format_time(routed.due_at, compiled.offset_minutes)
+
+
+def _indent(area: Area) -> str:
+    return "  " * {"county": 1, "township": 2, "village": 3, "neighbour": 1}[area.level]
+
+
+def _found(name: str | None) -> Path:
+    try:
+        return find_county(name)
+    except BadCounty as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+
+
+def _loaded(name: str | None) -> dict[str, Any]:
+    try:
+        return load_county(_found(name))
+    except BadCounty as error:
+        for line in error.mistakes:
+            click.echo(line, err=True)
+        sys.exit(1)
+
+
+def _print_json(value: Any) -> None:
+    click.echo(orjson.dumps(msgspec.to_builtins(value), option=orjson.OPT_INDENT_2).decode())
+
+
+@county.command("apply")
+@click.argument("directory")
+@click.option("--data", metavar="DIR", help="The store's directory (TIPLINE_DATA; default ./data).")
+def apply(directory: str, data: str | None) -> None:
+    """Puts a county directory in force by a record in the county's input: tips after it are decided by it, a running `serve`
+    follows within a second. Refused when it drops a station that has open assignments, or an area that they lie in.
+
+    Example: tipline county apply examples/anping --data ./data
+    """
+    from tipline.apply import apply_county
+    from tipline.settings import effective
+    from tipline.store import Store
+
+    bundle = load_county(Path(directory) if Path(directory).exists() else _found(directory))
+    refusals, position = apply_county(Store(effective({"data": data}), create=False), bundle)
+    for line in refusals:
+        click.echo(line, err=True)
+    if refusals:
+        sys.exit(1)
+    click.echo(f"in force from position {position}" if position else "already in force")

@@ -1,0 +1,167 @@
+"""`tipline dead-letters`: what was accepted and could not be processed."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tipline.commands.options import data_option, json_option
+
+if TYPE_CHECKING:
+    from sinks.dead_letters import DeadLetter
+    from tipline.store import Store
+
+
+@click.group("dead-letters")
+def dead_letters() -> None:
+    """Records that were accepted and could not be processed: kept sealed, with reason and position, and replayable.
+
+    Example: tipline dead-letters list
+    """
+
+
+@dead_letters.command("list")
+@data_option
+@click.option(
+    "--status", type=click.Choice(["kept", "replayed", "discarded", "all"]), default="kept", show_default=True
+)
+@json_option
+def list_(data: str | None, status: str, as_json: bool) -> None:
+    """Lists dead letters, the oldest first.
+
+    Example: tipline dead-letters list --json
+    """
+    import orjson
+
+    from schemas.times import format_time
+    from sinks.database import reading
+    from sinks.dead_letters import listed
+
+    store = _store(data)
+    with reading(store.engine) as connection:
+        found = listed(connection, status=None if status == "all" else status, limit=10_000)  # type: ignore[arg-type]
+    if as_json:
+        click.echo(orjson.dumps([_plain(letter) for letter in found]).decode())
+        return
+    for letter in found:
+        click.echo(
+            f"{letter.id}  {format_time(letter.at)}  {letter.topic}/{letter.part}/{letter.position}  {letter.reason}: {letter.detail}  {letter.status}"
+        )
+    if not found:
+        click.echo("no dead letters")
+
+
+@dead_letters.command("show")
+@data_option
+@click.argument("letter_id")
+def show(data: str | None, letter_id: str) -> None:
+    """Opens one dead letter and prints its bytes (with what is not printable escaped). The look is written to the audit.
+
+    Example: tipline dead-letters show 3f0c1c52-7d8e-5b0a-9f0e-0d6b7a4c1e21
+    """
+    from sinks.audit import append
+    from sinks.database import writing
+    from tipline.pages import unsealed
+    from tipline.store import now_ms
+
+    store = _store(data)
+    letter = _find(store, letter_id)
+    with writing(store.engine) as connection:
+        append(connection, at=now_ms(), actor="cli", action="dead_letter.show", subject=letter.id)
+    click.echo(f"{letter.id}  {letter.topic}/{letter.part}/{letter.position}  {letter.reason}: {letter.detail}")
+    click.echo(unsealed(store, letter).decode("utf-8", "backslashreplace"))
+
+
+@dead_letters.command("replay")
+@data_option
+@click.argument("letter_ids", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Every dead letter that is kept.")
+def replay(data: str | None, letter_ids: tuple[str, ...], every: bool) -> None:
+    """Puts dead letters back at the end of the log; what cannot be processed comes back as a new one.
+
+    Example: tipline dead-letters replay --all
+    """
+    from schemas.errors import BadRecord
+    from sinks.database import reading, writing
+    from sinks.dead_letters import listed, settle
+    from tipline.pages import replay as put_back
+    from tipline.store import now_ms
+
+    store = _store(data)
+    letters = [_find(store, identity) for identity in letter_ids]
+    if every:
+        with reading(store.engine) as connection:
+            letters = listed(connection, limit=1_000_000)
+    if not letters and not every:
+        raise click.UsageError("name the dead letters to replay, or say --all")
+    failed = 0
+    for letter in letters:
+        try:
+            put_back(store, letter, store.intake.append)
+        except BadRecord as error:
+            click.echo(
+                f"{letter.id}: its bytes are still no record ({error.reason}); `tipline dead-letters discard {letter.id}` if they are of no use",
+                err=True,
+            )
+            failed += 1
+            continue
+        with writing(store.engine) as connection:
+            settle(connection, letter.id, "replayed", now=now_ms())
+    click.echo(f"{len(letters) - failed} replayed")
+    sys.exit(1 if failed else 0)
+
+
+@dead_letters.command("discard")
+@data_option
+@click.argument("letter_ids", nargs=-1, required=True)
+def discard(data: str | None, letter_ids: tuple[str, ...]) -> None:
+    """Marks dead letters as looked at and of no use; they stay listed under --status discarded.
+
+    Example: tipline dead-letters discard 3f0c1c52-7d8e-5b0a-9f0e-0d6b7a4c1e21
+    """
+    from sinks.audit import append
+    from sinks.database import writing
+    from sinks.dead_letters import settle
+    from tipline.store import now_ms
+
+    store = _store(data)
+    for identity in letter_ids:
+        letter = _find(store, identity)
+        with writing(store.engine) as connection:
+            settle(connection, letter.id, "discarded", now=now_ms())
+            append(connection, at=now_ms(), actor="cli", action="dead_letter.discard", subject=letter.id)
+    click.echo(f"{len(letter_ids)} discarded")
+
+
+def _store(data: str | None) -> Store:
+    from tipline.settings import effective
+    from tipline.store import Store
+
+    return Store(effective({"data": data}), create=False)
+
+
+def _find(store: Store, identity: str) -> DeadLetter:
+    from sinks.database import reading
+    from sinks.dead_letters import find
+
+    with reading(store.engine) as connection:
+        letter = find(connection, identity)
+    if letter is None:
+        click.echo(f"{identity}: there is no such dead letter; `tipline dead-letters list` shows the ids", err=True)
+        sys.exit(1)
+    return letter
+
+
+def _plain(letter: DeadLetter) -> dict[str, Any]:
+    import base64
+
+    import msgspec
+
+    from schemas.times import format_time
+
+    document = msgspec.structs.asdict(letter)
+    document.update(sealed=base64.b64encode(letter.sealed).decode(), at=format_time(letter.at))
+    document.pop("settled_at", None)
+    return document

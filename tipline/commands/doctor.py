@@ -1,0 +1,188 @@
+"""`tipline doctor`: is this installation well?"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from tipline.commands.options import county_option, data_option, joined, json_option
+
+if TYPE_CHECKING:
+    from tipline.store import Store
+
+
+class Finding(NamedTuple):
+    """One check: `level` is ok, warn or fail."""
+
+    check: str
+    level: str
+    detail: str
+    hint: str = ""
+
+
+@click.command("doctor")
+@data_option
+@county_option
+@json_option
+def doctor(data: str | None, county: tuple[str, ...], as_json: bool) -> None:
+    """Checks versions, disk, clock, county directory, keys, model, databases and the audit chain. Exit 1 when one fails.
+
+    Example: tipline doctor --data ./data
+    """
+    import orjson
+
+    from tipline.settings import effective
+    from tipline.store import Store
+
+    settings = effective({"data": data, "county": joined(county)})
+    store = Store(settings)
+    checks: list[Callable[[Store], Finding]] = [
+        _python,
+        _disk,
+        _clock,
+        _county,
+        _model,
+        _keys,
+        _intake,
+        _database,
+        _lag,
+        _audit,
+        _dead_letters,
+    ]
+    findings = [_made(check, store) for check in checks]
+    if as_json:
+        click.echo(orjson.dumps([f._asdict() for f in findings]).decode())
+    else:
+        for f in findings:
+            click.echo(f"{f.level:4}  {f.check:12}  {f.detail}" + (f"\n      {'':12}  -> {f.hint}" if f.hint else ""))
+    sys.exit(1 if any(f.level == "fail" for f in findings) else 0)
+
+
+def _made(check: Callable[[Store], Finding], store: Store) -> Finding:
+    try:
+        return check(store)
+    except Exception as error:  # a check that cannot be made is a finding, not an end
+        return Finding(check.__name__.strip("_"), "fail", f"{type(error).__name__}: {error}"[:300])
+
+
+def _python(_: Store) -> Finding:
+    return Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+
+
+def _disk(store: Store) -> Finding:
+    free = shutil.disk_usage(store.path).free
+    level = "ok" if free > 1 << 30 else "warn" if free > 100 << 20 else "fail"
+    return Finding(
+        "disk",
+        level,
+        f"{free / (1 << 30):.1f} GiB free at {store.path}",
+        "" if level == "ok" else "make room: a full disk answers 503",
+    )
+
+
+def _clock(store: Store) -> Finding:
+    from schemas.codec import decode_input
+    from schemas.records import Tip
+    from schemas.times import format_time, parse_time
+    from tipline.store import now_ms
+
+    now, newest = now_ms(), 0
+    for county in store.intake.counties():
+        for row in store.intake.read(county, max(0, store.intake.end(county) - 1), 1):
+            record = decode_input(row.value)
+            newest = max(newest, parse_time(record.received_at)) if isinstance(record, Tip) else newest
+    if newest > now + 60_000:
+        return Finding(
+            "clock",
+            "fail",
+            f"{format_time(now)} is before the last accepted tip ({format_time(newest)})",
+            "set the machine's clock, best by NTP",
+        )
+    return Finding("clock", "ok", format_time(now))
+
+
+def _county(store: Store) -> Finding:
+    bundles = store.bundles()
+    words = ", ".join(f"{b['county']['id']} ({len(b['stations']['stations'])} stations)" for b in bundles)
+    return Finding("county", "ok", words)
+
+
+def _model(_: Store) -> Finding:
+    from tipline.model import load_model
+
+    model = load_model()
+    return Finding("model", "ok", f"{model.digest[:12]}, trained on {model.meta.get('examples', '?')} texts")
+
+
+def _keys(store: Store) -> Finding:
+    existed = store.keyring_path.exists()
+    if not existed:
+        return Finding(
+            "keys",
+            "warn",
+            f"{store.keyring_path}: none yet",
+            "`tipline keys init` makes them; `serve` does so at its first start",
+        )
+    ring = store.keyring
+    mode = store.keyring_path.stat().st_mode & 0o777
+    if mode & 0o077:
+        return Finding(
+            "keys", "fail", f"{store.keyring_path} is readable by others ({mode:o})", f"chmod 600 {store.keyring_path}"
+        )
+    return Finding("keys", "ok", f"{len(ring.ids)} key(s), active {ring.active}")
+
+
+def _intake(store: Store) -> Finding:
+    counts = {county: store.intake.end(county) for county in store.intake.counties()}
+    return Finding("intake", "ok", ", ".join(f"{c} up to position {n}" for c, n in counts.items()) or "empty")
+
+
+def _database(store: Store) -> Finding:
+    from sinks.database import reading, version
+
+    with reading(store.engine) as connection:
+        return Finding("database", "ok", f"{store.engine.dialect.name}, version {version(connection)}")
+
+
+def _lag(store: Store) -> Finding:
+    from sinks.database import reading
+    from sinks.sink import position
+
+    with reading(store.engine) as connection:
+        behind = {c: store.intake.end(c) - position(connection, "runtime", "tips", c) for c in store.intake.counties()}
+    waiting = sum(behind.values())
+    return Finding(
+        "lag",
+        "ok" if waiting < 1000 else "warn",
+        f"{waiting} record(s) not yet decided",
+        "" if waiting < 1000 else "is `serve` running?",
+    )
+
+
+def _audit(store: Store) -> Finding:
+    from sinks.audit import verify
+    from sinks.database import reading
+
+    with reading(store.engine) as connection:
+        broken = verify(connection)
+    return (
+        Finding("audit", "fail", broken, "compare with the last backup: somebody changed the table")
+        if broken
+        else Finding("audit", "ok", "the chain is whole")
+    )
+
+
+def _dead_letters(store: Store) -> Finding:
+    from sinks.database import reading
+    from sinks.dead_letters import listed
+
+    with reading(store.engine) as connection:
+        kept = len(listed(connection, limit=1000))
+    return Finding(
+        "dead letters", "warn" if kept else "ok", f"{kept} kept", "`tipline dead-letters list`" if kept else ""
+    )

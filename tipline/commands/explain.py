@@ -1,0 +1,93 @@
+"""`tipline explain`: why a tip was decided as it was."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from tipline.commands.options import data_option, json_option
+
+if TYPE_CHECKING:
+    from schemas.records import Decision
+
+
+@click.command("explain")
+@click.argument("tip_id")
+@data_option
+@click.option("--all", "every", is_flag=True, help="Every revision, the first to the last.")
+@json_option
+def explain(tip_id: str, data: str | None, every: bool, as_json: bool) -> None:
+    """Shows the decision of TIP_ID with every reason; works before, during and without `serve`.
+
+    Example: tipline explain 0b8b7e3c-5d7a-5f3e-9a55-0a7a3d0f8c11
+    """
+    import orjson
+    from sqlalchemy import select
+
+    from schemas.codec import decode_output
+    from schemas.records import Decision, public
+    from sinks.database import reading
+    from sinks.tables import decisions
+    from tipline.settings import effective
+    from tipline.store import Store
+
+    store = Store(effective({"data": data}), create=False)
+    with reading(store.engine) as connection:
+        values = (
+            connection.execute(
+                select(decisions.c.value).where(decisions.c.tip_id == tip_id).order_by(decisions.c.revision)
+            )
+            .scalars()
+            .all()
+        )
+    found = [d for d in map(decode_output, values) if isinstance(d, Decision)]
+    if not found:
+        known = store.intake.lookup(tip_id) is not None
+        click.echo(
+            f"{tip_id}: "
+            + (
+                "accepted, not yet decided; try again in a moment"
+                if known
+                else "there is no such tip in this store; the id is the `tip_id` of the 202"
+            ),
+            err=True,
+        )
+        sys.exit(75 if known else 1)
+    shown = found if every else found[-1:]
+    if as_json:
+        click.echo(
+            orjson.dumps([public(d) for d in shown] if every else public(shown[0]), option=orjson.OPT_INDENT_2).decode()
+        )
+        return
+    for decision in shown:
+        _show(decision)
+
+
+def _show(d: Decision) -> None:
+    what = f"{d.category}/{d.subtype}" if d.subtype else d.category
+    click.echo(f"{d.tip_id}  revision {d.revision} ({d.cause})")
+    click.echo(f"  what      {what}{'  URGENT' if d.urgent else ''}  confidence {d.confidence:.2f}")
+    click.echo(
+        f"  where     {d.area or 'unknown'}"
+        + (
+            ""
+            if d.area
+            else "  candidates: " + (", ".join(f"{c.area} ({c.score:.2f})" for c in d.area_candidates) or "none")
+        )
+    )
+    click.echo(
+        f"  incident  {d.incident_id}  {d.link}{' of ' + d.link_to if d.link_to else ''}  {d.corroborations} tip(s)"
+    )
+    if d.pattern_id:
+        click.echo(f"  pattern   {d.pattern_id}")
+    click.echo(
+        f"  station   {d.station}  level {d.level}  route {d.route_id}  due {d.due_at or '-'}"
+        + (f"  cc {', '.join(d.cc)}" if d.cc else "")
+    )
+    for reason in d.reasons:
+        click.echo(f"  because   {reason.kind}: {reason.cue} - {reason.detail}")
+    click.echo(
+        f"  versions  core {d.versions.core}, schema {d.versions.schema}, county {d.versions.county}, model {d.versions.model}"
+    )

@@ -1,0 +1,48 @@
+"""`tipline gateway`: the HTTP side of a distributed installation."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from tipline.commands.options import county_option, data_option, joined
+
+
+@click.command("gateway")
+@data_option
+@county_option
+@click.option("--host", metavar="ADDRESS", help="Address to listen on (TIPLINE_HOST; default 127.0.0.1).")
+@click.option("--port", metavar="PORT", type=int, help="Port; 0 chooses a free one (TIPLINE_PORT; default 8080).")
+@click.option("--spool-records", metavar="N", type=int, default=1_000_000, show_default=True, help="Tips that may wait for Kafka before the door answers 503.")
+def gateway(data: str | None, county: tuple[str, ...], host: str | None, port: int | None, spool_records: int) -> None:
+    """Serves the door, the stations' API and the pages, over a spool in --data, Kafka (TIPLINE_LOG) and a database
+    (TIPLINE_DATABASE). Run several: they answer alike, as long as they share the keys (TIPLINE_KEYS).
+
+    Example: TIPLINE_LOG=kafka://localhost:9092 TIPLINE_DATABASE=postgresql+psycopg://tipline@localhost/tipline tipline gateway
+    """
+    from tipline.distributed import logging_to_stderr, open_store
+    from tipline.settings import effective
+
+    settings = effective({"data": data, "county": joined(county), "host": host, "port": port})
+    logging_to_stderr(settings.log_level)
+    if point := os.environ.get("TIPLINE_FAILPOINT"):
+        from streams.embedded.failpoints import arm
+
+        arm(point)
+    from tipline.gateway import Gateway
+    from tipline.serve import run
+
+    made = Gateway(open_store(settings), spool_records)
+    try:
+        code = run(made, settings.host, settings.port, _announce)
+    except OSError as error:
+        click.echo(f"tipline: cannot listen on {settings.host}:{settings.port} ({error.strerror}). Choose another --port, or stop what holds it", err=True)
+        code = 69
+    sys.exit(code)
+
+
+def _announce(url: str) -> None:
+    click.echo(f"tipline is ready at {url}")
+    sys.stdout.flush()

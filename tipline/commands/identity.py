@@ -1,0 +1,70 @@
+"""`tipline reveal` and `tipline erase`: the sealed identities of a tip. Both are audited, with a reason."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from tipline.commands.options import data_option
+
+if TYPE_CHECKING:
+    from tipline.store import Store
+
+
+@click.command("reveal")
+@click.argument("tip_id")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; it is written to the audit.")
+@data_option
+def reveal(tip_id: str, reason: str, data: str | None) -> None:
+    """Opens what was sealed out of TIP_ID: the reporter's contacts and replaced numbers. Written to the audit first.
+
+    Example: tipline reveal 0b8b7e3c-5d7a-5f3e-9a55-0a7a3d0f8c11 --reason "call back, case 12"
+    """
+    store = _store(data)
+    sealed = store.intake.identities(tip_id)
+    _audit(store, "identity.reveal", tip_id, reason)
+    if not sealed:
+        click.echo(f"{tip_id}: nothing is sealed (no such tip, no identity in it, or erased)", err=True)
+        sys.exit(1)
+    for one in sealed:
+        click.echo(f"{one.kind}\t{one.token}\t{store.keyring.open_sealed(tip_id, one)}")
+
+
+@click.command("erase")
+@click.option("--tip", "tip_ids", multiple=True, metavar="TIP_ID", help="A tip whose identities go; may be repeated.")
+@click.option("--reporter", metavar="PSEUDONYM", help="All tips of a reporter, by the pseudonym such as v-7f3a9c21.")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; it is written to the audit.")
+@data_option
+def erase(tip_ids: tuple[str, ...], reporter: str | None, reason: str, data: str | None) -> None:
+    """Destroys sealed identities with their keys. The tips, their decisions and the counts stay.
+
+    Example: tipline erase --reporter v-7f3a9c21 --reason "withdrawn"
+    """
+    if not tip_ids and not reporter:
+        raise click.UsageError("say whose: --tip TIP_ID or --reporter PSEUDONYM")
+    store = _store(data)
+    wanted = [*tip_ids, *(store.intake.tips_with(reporter) if reporter else ())]
+    gone = 0
+    for tip_id in dict.fromkeys(wanted):
+        _audit(store, "identity.erase", tip_id, reason)
+        gone += store.intake.erase(tip_id)
+    click.echo(f"{gone} identities of {len(set(wanted))} tip(s) destroyed")
+    sys.exit(0 if gone else 1)
+
+
+def _store(data: str | None) -> Store:
+    from tipline.settings import effective
+    from tipline.store import Store
+
+    return Store(effective({"data": data}), create=False)
+
+
+def _audit(store: Store, action: str, tip_id: str, reason: str) -> None:
+    from sinks.audit import append
+    from sinks.database import writing
+    from tipline.store import now_ms
+
+    with writing(store.engine) as connection:
+        append(connection, at=now_ms(), actor="cli", action=action, subject=tip_id, detail={"reason": reason[:500]})

@@ -1,0 +1,62 @@
+"""`tipline stats`: counts of tips and incidents."""
+
+from __future__ import annotations
+
+import click
+
+from tipline.commands.options import data_option
+
+
+@click.command("stats")
+@data_option
+@click.option(
+    "--by",
+    default="category",
+    show_default=True,
+    help="Columns, by commas: category, subtype, area, hour, channel, link.",
+)
+@click.option("--from", "start", metavar="TIME", help="Incidents from this time on (RFC 3339).")
+@click.option("--to", "end", metavar="TIME", help="... and before this one.")
+@click.option("--format", "format_", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True, help="How to print.")
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+def stats(data: str | None, by: str, start: str | None, end: str | None, format_: str, as_json: bool) -> None:
+    """Counts tips and incidents from the store.
+
+    Example: tipline stats --by category,area --format csv
+    """
+    import orjson
+
+    from schemas.times import parse_offset, parse_time
+    from sinks.database import reading
+    from sinks.statistics import query, to_csv
+    from tipline.settings import effective
+    from tipline.store import Store
+
+    store = Store(effective({"data": data}), create=False)
+    columns = [part.strip() for part in by.split(",") if part.strip()]
+    try:
+        offset = parse_offset(store.bundles()[0]["county"]["utc_offset"])
+        since, until = parse_time(start) if start else None, parse_time(end) if end else None
+        with reading(store.engine) as connection:
+            rows = query(connection, columns, from_ms=since, to_ms=until, offset_minutes=offset)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if as_json or format_ == "json":
+        click.echo(orjson.dumps({"rows": rows}).decode())
+    elif format_ == "csv":
+        click.echo(to_csv(rows, [*columns, "tips", "incidents"]), nl=False)
+    else:
+        _table(rows, [*columns, "tips", "incidents"])
+
+
+def _table(rows: list[dict[str, object]], columns: list[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*("-" if row[c] is None else str(row[c]) for c in columns))
+    table.add_section()
+    totals = [str(sum(int(str(row[c])) for row in rows)) for c in ("tips", "incidents")]
+    table.add_row(*["all", *([""] * (len(columns) - 3)), *totals] if len(columns) > 2 else totals)
+    Console().print(table)

@@ -1,0 +1,137 @@
+"""`tipline token`: access tokens."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from schemas.vocabulary import ROLES
+from tipline.commands.options import county_option, data_option, joined, json_option
+
+
+@click.group("token")
+def token() -> None:
+    """Access tokens: who may post tips, work a queue, read figures.
+
+    Example: tipline token create --role intake --source wechat:xiliangwa-3
+    """
+
+
+@token.command("create")
+@data_option
+@county_option
+@click.option("--role", type=click.Choice(ROLES), required=True)
+@click.option("--source", metavar="S", help="The source that the token speaks for, such as wechat:xiliangwa-3.")
+@click.option("--station", metavar="S", help="The station that the token works for.")
+@click.option("--days", type=click.IntRange(1, 3650), help="How long it is valid; default: until revoked.")
+@click.option("--label", metavar="TEXT", help="A note for the list: never a person's name.")
+def create(
+    data: str | None,
+    county: tuple[str, ...],
+    role: str,
+    source: str | None,
+    station: str | None,
+    days: int | None,
+    label: str | None,
+) -> None:
+    """Prints a new token, alone: it is shown only this once.
+
+    Example: tipline token create --role station --station police-xiliangwa
+    """
+    import re
+
+    from schemas.times import DAY
+    from schemas.vocabulary import Role
+    from sinks.database import writing
+    from sinks.tokens import ENTROPY_BYTES
+    from sinks.tokens import create as store_token
+    from streams.ports import Principal
+    from tipline.settings import effective
+    from tipline.store import Store, entropy, now_ms
+
+    store = Store(effective({"data": data, "county": joined(county)}))
+    bundles = store.bundles()
+    homes = [
+        b["county"]["id"]
+        for b in bundles
+        if station is not None and any(s["id"] == station for s in b["stations"]["stations"])
+    ]
+    if station is not None and not homes:
+        import difflib
+
+        known = [s["id"] for b in bundles for s in b["stations"]["stations"]]
+        near = difflib.get_close_matches(station, known, 3)
+        raise click.UsageError(
+            f"--station {station}: no county of this installation has it"
+            + (f"; did you mean {', '.join(near)}?" if near else "; `tipline county show` lists them")
+        )
+    if source is not None and not re.fullmatch(r"[a-z0-9][a-z0-9._-]*(:[A-Za-z0-9._-]+)*", source):
+        raise click.UsageError(
+            f"--source {source!r}: write it like wechat:xiliangwa-3 (small letters and digits, parts joined by colons)"
+        )
+    home = homes[0] if homes else (bundles[0]["county"]["id"] if len(bundles) == 1 else None)
+    now = now_ms()
+    role_: Role = role  # type: ignore[assignment]  # click.Choice has checked it
+    try:
+        with writing(store.engine) as connection:
+            made = store_token(
+                connection,
+                entropy=entropy(ENTROPY_BYTES),
+                principal=Principal("", role_, source, station, home),
+                now=now,
+                expires_at=now + days * DAY if days else None,
+                label=label,
+            )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    click.echo(made)
+
+
+@token.command("list")
+@data_option
+@json_option
+def list_(data: str | None, as_json: bool) -> None:
+    """Lists tokens by id, without their secrets.
+
+    Example: tipline token list --json
+    """
+    import msgspec
+
+    from schemas.times import format_time
+    from sinks.database import reading
+    from sinks.tokens import listed
+    from tipline.settings import effective
+    from tipline.store import Store
+
+    store = Store(effective({"data": data}), create=False)
+    with reading(store.engine) as connection:
+        found = listed(connection)
+    if as_json:
+        click.echo(msgspec.json.encode(found).decode())
+        return
+    for one in found:
+        state = "revoked" if one.revoked_at else f"until {format_time(one.expires_at)}" if one.expires_at else "valid"
+        click.echo(f"{one.id}  {one.role:12} {one.source or one.station or '-':28} {state}  {one.label or ''}".rstrip())
+
+
+@token.command("revoke")
+@data_option
+@click.argument("token_id")
+def revoke(data: str | None, token_id: str) -> None:
+    """Ends a token by its id; every process obeys within a second.
+
+    Example: tipline token revoke 6f0c1c527d8e5b0a
+    """
+    from sinks.database import writing
+    from sinks.tokens import revoke as end
+    from tipline.settings import effective
+    from tipline.store import Store, now_ms
+
+    store = Store(effective({"data": data}), create=False)
+    with writing(store.engine) as connection:
+        ended = end(connection, token_id, now=now_ms())
+    if not ended:
+        click.echo(f"{token_id}: there is no such valid token; `tipline token list` shows the ids", err=True)
+        sys.exit(1)
+    click.echo("revoked")

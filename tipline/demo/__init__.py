@@ -1,0 +1,1 @@
+"""The demo: a day in Anping, through the real service, checked by itself."""

@@ -1,0 +1,323 @@
+"""Wiring of the distributed runtime: what the commands `worker`, `sink`, `gateway`, `topics` and `consume` are made of."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import msgspec
+
+from schemas.errors import TiplineError, Unavailable
+from schemas.records import Change
+from schemas.times import format_time
+from streams.pipeline import Fold
+from streams.ports import Authority, Principal
+from tipline.metrics import PrometheusMetrics
+from tipline.store import Store, entropy, now_ms
+
+if TYPE_CHECKING:
+    from streams.distributed.app import Plan, Putaside, Room
+    from streams.distributed.decider import MakeFold
+    from streams.ports import Bundle, Recall
+    from tipline.settings import Settings
+
+_log = logging.getLogger("tipline.distributed")
+
+#: A stop that takes longer is cut short: everything can be read again.
+STOP_S: Final = 8.0
+#: Exit status of a process that its own guard ended.
+FAULT: Final = 70
+
+
+#: Tokens that a gateway remembers for the time the database is away.
+_TOKENS: Final = 100_000
+
+
+class NoLog(TiplineError):
+    """TIPLINE_LOG is missing."""
+
+
+class NoDatabase(TiplineError):
+    """No database answers; the message has the address and what to check."""
+
+
+class OtherKeys(TiplineError):
+    """The keyring is not that of the database."""
+
+
+def servers(store: Store) -> list[str]:
+    """Kafka's addresses from the settings. Raises NoLog, BadAddress."""
+    from streams.distributed.topics import servers_of
+
+    if not store.settings.log:
+        raise NoLog("TIPLINE_LOG is not set: this command works on Kafka. Write TIPLINE_LOG=kafka://HOST:9092, or use `tipline serve` for one machine")
+    return servers_of(store.settings.log)
+
+
+def logging_to_stderr(level: str) -> None:
+    """One line an event; the libraries underneath only from warnings on."""
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    for name in ("aiokafka", "faust", "kafka", "mode", "asyncio", "alembic", "streams.distributed.driver"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def fatal(error: BaseException) -> NoReturn:
+    """Says why and ends the process at once: nothing is acknowledged, so nothing is lost."""
+    words = str(error) if isinstance(error, TiplineError) else f"{type(error).__name__}: {error}"
+    _log.critical("stopping at once: %s", words, exc_info=None if isinstance(error, TiplineError) else error)
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(FAULT)
+
+
+# --- worker ---------------------------------------------------------------------------------------------------------------
+
+
+def worker_plan(store: Store, metrics: PrometheusMetrics, name: str | None = None) -> Plan:
+    """What a worker is made of."""
+    from streams.distributed.app import Plan
+
+    folder = store.path / "faust"
+    folder.mkdir(exist_ok=True)
+    return Plan(
+        servers=servers(store),
+        fold_of=lambda bundle: fold_maker(store, bundle),
+        seal=lambda one, now: seal(store, one, now),
+        clock=now_ms,
+        metrics=metrics,
+        fatal=fatal,
+        folder=folder,
+        instance=name,
+    )
+
+
+def fold_maker(store: Store, bundle: Bundle) -> MakeFold:
+    """How to make a county's fold, with this program's model until the log says otherwise."""
+    from tipline.model import load_model
+
+    def make(recall: Recall) -> Fold:
+        return Fold(bundle, load_model(), recall, store.model)
+
+    return make
+
+
+def seal(store: Store, one: Putaside, now: int) -> tuple[str, bytes]:
+    """A dead letter's id and its document, its bytes sealed."""
+    from sinks.dead_letters import dead_letter_id
+
+    row = one.bad.row
+    identity = dead_letter_id(one.topic, one.county, row.position)
+    sealed = store.keyring.seal(identity, [("dead_letter", "bytes", row.value.hex())], entropy)[0]
+    document = {
+        "id": identity,
+        "county": one.county,
+        "reason": one.bad.reason,
+        "detail": one.bad.detail[:900],
+        "topic": one.topic,
+        "partition": one.partition,
+        "position": row.position,
+        "record_id": row.key[:200] or None,
+        "sealed": base64.b64encode(msgspec.json.encode(sealed)).decode(),
+        "at": format_time(now),
+    }
+    return identity, msgspec.json.encode(document)
+
+
+def run_worker(store: Store, name: str | None, metrics_port: int | None, ready: Callable[[Sequence[str]], None]) -> None:
+    """Decides until SIGTERM or SIGINT. Raises NoBroker, BadTopics at the start; a fault later ends the process."""
+    from streams.distributed.app import Room
+    from streams.distributed.topics import read_layout
+    from tipline.model import load_model, model_bytes
+
+    read_layout(servers(store))
+    store.keep_model(model_bytes(), load_model().digest)
+    if not store.keyring_path.exists():
+        raise OtherKeys(f"{store.keyring_path}: there are no keys. Name the installation's with TIPLINE_KEYS (`tipline topics create` makes them at first): what this worker seals, the others must be able to open")
+    metrics = PrometheusMetrics()
+    serve_metrics(metrics, metrics_port)
+    asyncio.run(_work(lambda: Room(worker_plan(store, metrics, name)), ready))
+
+
+async def _work(make: Callable[[], Room], ready: Callable[[Sequence[str]], None]) -> None:
+    from streams.distributed.app import run
+
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+    def leave() -> None:
+        stop.set()
+        in_time()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, leave)
+    room = make()
+    room.on_ready = ready
+    await run(room, stop)
+
+
+def in_time() -> None:
+    """Ends the process in STOP_S seconds if it has not ended by then."""
+    timer = threading.Timer(STOP_S, lambda: os._exit(0))
+    timer.daemon = True
+    timer.start()
+
+
+def serve_metrics(metrics: PrometheusMetrics, port: int | None) -> None:
+    """`/metrics` on all addresses of this machine: inside the compose network there is no other way to reach it."""
+    if port is None:
+        return
+    from prometheus_client import start_http_server
+
+    start_http_server(port, registry=metrics.registry)
+
+
+# --- database -------------------------------------------------------------------------------------------------------------
+
+
+def open_store(settings: Settings) -> Store:
+    """The store with its database and keys, both checked. Raises NoDatabase, OtherKeys, NoLog, BadAddress."""
+    from sqlalchemy import make_url
+
+    if settings.database.startswith("postgresql"):
+        url = make_url(settings.database)
+        if "connect_timeout" not in url.query:
+            url = url.update_query_dict({"connect_timeout": "3"})
+        settings = msgspec.structs.replace(settings, database=url.render_as_string(hide_password=False))
+    store = Store(settings)
+    servers(store)
+    try:
+        _ = store.engine
+    except Unavailable as error:
+        shown = make_url(store.database_url).render_as_string()
+        raise NoDatabase(f"no database answers at {shown} ({error}): check that it runs, that TIPLINE_DATABASE names it, and its user and password") from None
+    same_keys(store)
+    return store
+
+
+def same_keys(store: Store) -> None:
+    """Raises OtherKeys where the database knows installations with another keyring: ids and receipts would not agree."""
+    from sqlalchemy import select
+
+    from sinks.database import insert_new, writing
+    from sinks.tables import positions
+
+    mine = store.keyring.digest("store", "fingerprint").hex()[:32]
+    with writing(store.engine) as connection:
+        insert_new(connection, positions, [{"consumer": "keyring", "topic": "fingerprint", "part": "", "position": int(mine[:12], 16)}])
+        known = connection.execute(select(positions.c.position).where(positions.c.consumer == "keyring")).scalar()
+    if known != int(mine[:12], 16):
+        raise OtherKeys(
+            f"{store.keyring_path}: these are not the keys of this database: receipts and identities would not agree. "
+            "Give every gateway, worker and sink the same file: TIPLINE_KEYS"
+        )
+
+
+class LastingAuthority:
+    """Knows tokens from the database, and while that is away those it has seen: a database that is away refuses no tips."""
+
+    def __init__(self, inner: Authority) -> None:
+        self._inner = inner
+        self._seen: dict[bytes, Principal] = {}
+
+    def principal(self, token: str) -> Principal | None:
+        """As `streams.ports.Authority`. Raises Unavailable for a token not seen before while the database is away."""
+        key = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        try:
+            found = self._inner.principal(token)
+        except Unavailable:
+            if key in self._seen:
+                return self._seen[key]
+            raise
+        if found is None:
+            self._seen.pop(key, None)
+        elif len(self._seen) < _TOKENS:
+            self._seen[key] = found
+        return found
+
+
+# --- sink -----------------------------------------------------------------------------------------------------------------
+
+
+def run_sink(store: Store, metrics_port: int | None, ready: Callable[[], None]) -> int:
+    """Applies until SIGTERM or SIGINT -> exit code. Raises NoBroker, BadTopics at the start."""
+    from streams.distributed.events import EventRelay
+    from streams.distributed.publisher import Publisher
+    from streams.distributed.sink import Sink, SinkPlan
+
+    metrics = PrometheusMetrics()
+    serve_metrics(metrics, metrics_port)
+    sink = Sink(SinkPlan(servers=servers(store), engine=store.engine, clock=now_ms, metrics=metrics))
+    publisher = Publisher(servers(store))
+    events = EventRelay(store.engine, publisher, lambda: sink.counties, _show, now_ms)
+    stop = stopping()
+    out = spawn("events", lambda: events.run(stop))
+    ready()
+    try:
+        sink.run(stop)
+    except Exception as error:
+        fatal(error)
+    out.join(5)
+    sink.close()
+    store.close()
+    return 0
+
+
+def _show(item: Any, cc: Iterable[str], offset_minutes: int, holder: bool) -> dict[str, Any]:
+    from stations.documents import assignment
+
+    return assignment(item, cc, offset_minutes, holder=holder)
+
+
+def stopping() -> threading.Event:
+    """Set by SIGTERM and SIGINT; then the process ends in STOP_S seconds at the latest."""
+    stop = threading.Event()
+
+    def leave(*_: object) -> None:
+        stop.set()
+        in_time()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)
+    return stop
+
+
+def spawn(name: str, work: Callable[[], None]) -> threading.Thread:
+    """A thread whose failure ends the process."""
+
+    def run() -> None:
+        try:
+            work()
+        except Exception as error:
+            fatal(error)
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+# --- topics ---------------------------------------------------------------------------------------------------------------
+
+
+def create_topics(store: Store, replication: int) -> list[str]:
+    """Makes and checks the topics for the counties of the settings -> what was done, a line each."""
+    from streams.distributed import topics
+    from streams.distributed.envelope import of_input
+    from tipline.county import county_digest
+    from tipline.model import load_model
+
+    first, stations = {}, []
+    at = format_time(now_ms())
+    _ = store.keyring  # made here, so that every part finds the same ones
+    for bundle in store.bundles():
+        county = bundle["county"]["id"]
+        changes = (("county", county_digest(bundle), bundle), ("model", load_model().digest, None))
+        first[county] = [of_input(Change(county=county, change_id=f"{what}/{digest}/first", what=what, digest=digest, at=at, bundle=document)) for what, digest, document in changes]
+        stations += [station["id"] for station in bundle["stations"]["stations"] if station.get("queue_topic")]
+    return topics.create(servers(store), first, stations, replication)

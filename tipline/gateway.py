@@ -1,0 +1,170 @@
+"""The whole HTTP side of a distributed installation: the door over a spool, the stations' API and the clocks over the database."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+from sqlalchemy import select
+
+from producers.hooks import FILE_NAME, HookFile
+from producers.http import Door, Limits
+from schemas.errors import BadCounty, Unavailable
+from sinks.database import reading
+from sinks.tables import counters
+from sinks.tokens import DatabaseAuthority
+from stations.pages import Room
+from stations.service import Outside, Service, receipt_status
+from streams.distributed.publisher import Publisher
+from streams.distributed.relay import Positions, Relay, RelayPlan, Spool
+from streams.distributed.sink import in_force
+from streams.distributed.topics import read_layout
+from streams.pipeline import Facts
+from streams.ports import Bundle
+from streams.stages.county import compile_county
+from tipline.apply import dropped, put_in_force
+from tipline.county import county_digest
+from tipline.distributed import LastingAuthority, servers
+from tipline.metrics import PrometheusMetrics
+from tipline.model import load_model
+from tipline.ops_http import Health
+from tipline.pages import Reach, make_pages
+from tipline.serve import Embedded
+from tipline.store import Store, entropy, now_ms
+
+_log = logging.getLogger("tipline.gateway")
+
+#: Records that may wait for the relay before the door answers 503.
+SPOOL_RECORDS = 1_000_000
+_WATCH_S = 0.5
+_COUNTIES_EVERY = 120
+
+
+class Gateway(Embedded):
+    """As `Embedded`, with the spool for a log and no runtime of its own: workers decide, the sink writes the tables."""
+
+    def __init__(self, store: Store, spool_records: int = SPOOL_RECORDS) -> None:
+        """Opens the store and checks the topics. Raises TiplineError, all loudly."""
+        self.store = store
+        self.metrics = PrometheusMetrics()
+        self.health = Health()
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.fatal = None
+        self.on_fatal = lambda: None
+        bundles = store.bundles()
+        self.counties = {bundle["county"]["id"]: compile_county(bundle) for bundle in bundles}
+        layout = read_layout(servers(store))
+        for county in self.counties:
+            layout.partition(county)
+        store.intake.limit_bytes(None)  # the cap is the spool's, on what is not relayed yet
+        self.positions = Positions(store.path / "relay.db")
+        self.spool = Spool(store.intake, self.positions, store.engine, spool_records, store.settings.max_bytes)
+        self.publisher = Publisher(servers(store))
+        self.relay = Relay(
+            RelayPlan(
+                log=store.intake,
+                spool=self.spool,
+                positions=self.positions,
+                publisher=self.publisher,
+                partition_of=layout.partition,
+                engine=store.engine,
+                receipt_of=store.keyring.receipt,
+                metrics=self.metrics,
+            )
+        )
+        self._renew(bundles)
+        self.authority = LastingAuthority(DatabaseAuthority(store.engine, now_ms))  # type: ignore[assignment]
+        self.service = Service(store.engine, self.counties, now_ms, self.metrics, self.spool.append, Outside(lookup=self.spool.lookup))
+        self.door = Door(
+            intake=self.spool,
+            authority=self.authority,
+            keyring=store.keyring,
+            counties=tuple(self.counties),
+            clock=now_ms,
+            entropy=entropy,
+            metrics=self.metrics,
+            decision_of=self.decision_of,
+            status_of_receipt=self.status_of_receipt,
+            lookup=self.spool.lookup,
+            limits=Limits(per_second=store.settings.rate, burst=store.settings.rate * 10),
+        )
+        self.hooks = HookFile(store.path / FILE_NAME, store.keyring)
+        reach = Reach(self.status_of_receipt, self._likely, self._rooms, self.spool.append)
+        self.pages = make_pages(store, self.door, self.service, self.authority, reach)
+        self.health.checks["runtime"] = self._runtime_alive
+        self.health.checks["database"] = self._database_answers
+        self.runtimes = []
+
+    def _renew(self, bundles: list[Bundle]) -> None:
+        """Puts a county's directory and the model in force where the tables say that others are."""
+        refusals = [line for bundle in bundles for line in dropped(self.store, bundle)]
+        if refusals:
+            raise BadCounty(refusals)
+        for bundle in bundles:
+            county = bundle["county"]["id"]
+            with reading(self.store.engine) as connection:
+                known = in_force(connection, county) is not None
+            if known:  # else the log begins with a directory that the sink has not applied yet
+                put_in_force(self.store, county, "county", county_digest(bundle), bundle)
+                put_in_force(self.store, county, "model", load_model().digest)
+
+    def status_of_receipt(self, receipt: str) -> dict[str, Any] | None:
+        """A receipt's public status, whichever gateway gave it."""
+        status: dict[str, Any] | None = receipt_status(self.store.engine, self.spool, receipt)
+        return status
+
+    def _likely(self, county: str, facts: Facts) -> list[tuple[str, float]]:
+        """Nothing: the incidents' memory is the workers', and a gateway has none of it."""
+        return []
+
+    def _rooms(self) -> list[Room]:
+        failing = self.health.failing()
+        return [
+            Room(name="intake", detail=", ".join(self.counties)),
+            Room(name="spool", detail="waiting for the relay", lag=self.spool.waiting),
+            Room(name="database", problem=failing.get("database")),
+        ]
+
+    def start(self) -> None:
+        """Starts the threads: the relay's two, the stations' clock work, and the watch for what the sink writes."""
+        self._spawn("relay-log", lambda: self.relay.run_log(self._stop))
+        self._spawn("relay-store", lambda: self.relay.run_store(self._stop))
+        self._spawn("clockwork", lambda: self.service.run(self._stop))
+        self._spawn("watch", self._watch)
+
+    def stop(self) -> None:
+        """Ends the threads, then closes what is open. What waits in the spool is relayed after the next start."""
+        self._stop.set()
+        self.service.announce(())  # wakes the clockwork
+        self.publisher.close()
+        super().stop()
+        self.positions.close()
+
+    def _watch(self) -> None:
+        """Wakes live queues when the sink, or another gateway, has written to a station's stream."""
+        seen: dict[str, int] = {}
+        turn = 0
+        while not self._stop.wait(_WATCH_S):
+            try:
+                with reading(self.store.engine) as connection:
+                    wanted = select(counters.c.name, counters.c.value).where(counters.c.name.like("station/%"))
+                    now = {name.removeprefix("station/"): value for name, value in connection.execute(wanted)}
+                if turn % _COUNTIES_EVERY == 0:
+                    self._look_for_counties()
+            except Unavailable:
+                continue
+            turn += 1
+            grown = frozenset(station for station, value in now.items() if seen.get(station) != value)
+            if grown and seen:
+                self.service.announce(grown)
+            seen = now
+
+    def _look_for_counties(self) -> None:
+        with reading(self.store.engine) as connection:
+            for name, county in list(self.counties.items()):
+                current = in_force(connection, name)
+                if current is not None and current.digest != county.digest:
+                    self.counties[name] = current
+                    self.service.desk.county_changed(current)

@@ -1,0 +1,89 @@
+"""Settings: `TIPLINE_*` variables over a file over defaults. An unknown name is an error that suggests the right one."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from schemas.errors import TiplineError
+
+PREFIX = "TIPLINE_"
+#: Variables that are read elsewhere and are no settings of the service.
+_ELSEWHERE = frozenset(
+    {"TIPLINE_CONFIG", "TIPLINE_PYTHON", "TIPLINE_FAILPOINT", "TIPLINE_TOKEN", "TIPLINE_URL", "TIPLINE_PASSWORD"}
+)
+
+
+class BadSettings(TiplineError):
+    """A setting that is unknown or cannot be read; the message says which, where from and how to mend it."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The effective settings of one installation."""
+
+    #: Directory of the store: `intake.db`, `work.db`, `keys.json`, `models/`.
+    data: str = "./data"
+    #: County directories, separated by the system's path separator; empty: the packaged example.
+    county: str = ""
+    host: str = "127.0.0.1"
+    port: int = 8080
+    #: `kafka://HOST:PORT` for the distributed log; empty: embedded.
+    log: str = ""
+    #: SQLAlchemy URL of the work database; empty: `work.db` in `data`.
+    database: str = ""
+    #: File of the keyring; empty: `keys.json` in `data`.
+    keys: str = ""
+    #: Requests a second that one token may make on average; bursts of ten times that.
+    rate: float = 200.0
+    #: Bytes the log of tips may take before the door answers 503; 0: no cap.
+    max_bytes: int = 0
+    log_level: str = "info"
+
+
+def load_settings(environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Settings from the file named by TIPLINE_CONFIG, then the environment, then `overrides` that are not None.
+
+    Raises BadSettings.
+    """
+    known = {f.name for f in msgspec.structs.fields(Settings)}
+    values: dict[str, Any] = {}
+    if path := environ.get("TIPLINE_CONFIG"):
+        try:
+            values.update(tomllib.loads(Path(path).read_text("utf-8")))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise BadSettings(
+                f"{path}: cannot be read as TOML ({error}). TIPLINE_CONFIG must name a file such as deploy/tipline.toml"
+            ) from None
+    for name, value in environ.items():
+        if name.startswith(PREFIX) and name not in _ELSEWHERE:
+            values[name.removeprefix(PREFIX).lower()] = value
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = (
+                f"; did you mean {PREFIX}{near[0].upper()}?"
+                if near
+                else f"; known are {', '.join(sorted(PREFIX + k.upper() for k in known))}"
+            )
+            raise BadSettings(f"{PREFIX}{name.upper()} is no setting{hint}")
+    values.update({k: v for k, v in (overrides or {}).items() if v is not None})
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadSettings(f"settings: {error}") from None
+
+
+def effective(overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Settings of this process."""
+    return load_settings(os.environ, overrides)
+
+
+def counties_of(settings: Settings) -> list[str]:
+    """The county names or paths of the settings; one empty string stands for the packaged example."""
+    return [part for part in settings.county.split(os.pathsep) if part] or [""]

@@ -1,0 +1,150 @@
+"""The store of one installation: its data directory, opened. Shared by `serve` and the local commands."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from schemas.errors import TiplineError
+from tipline.settings import Settings, counties_of
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from producers.keyring import Keyring
+    from streams.embedded.intake import SqliteIntake
+    from streams.ports import Bundle
+    from streams.stages.classify import Model
+
+
+def now_ms() -> int:
+    """The clock: ms since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+entropy = secrets.token_bytes
+
+
+class NoStore(TiplineError):
+    """The data directory is missing or holds no store; the message says how to make one."""
+
+
+class Store:
+    """Opens what is asked for, once each; `close` closes it."""
+
+    def __init__(self, settings: Settings, *, create: bool = True) -> None:
+        """Raises NoStore when the directory does not exist (with `create` false) or cannot be made."""
+        self.settings = settings
+        self.path = Path(settings.data)
+        self._engine: Engine | None = None
+        self._intake: SqliteIntake | None = None
+        self._keyring: Keyring | None = None
+        if not create and not self.path.is_dir():
+            raise NoStore(
+                f"{self.path}: there is no such data directory. Start `tipline serve --data {self.path}` once, or name another with --data or TIPLINE_DATA"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise NoStore(
+                f"{self.path}: cannot be made ({error.strerror}). Choose a directory that you may write, with --data or TIPLINE_DATA"
+            ) from None
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL of the work database."""
+        return self.settings.database or f"sqlite:///{self.path / 'work.db'}"
+
+    @property
+    def engine(self) -> Engine:
+        """The work database, migrated to this version."""
+        if self._engine is None:
+            from sinks.database import migrate, open_database
+
+            self._engine = open_database(self.database_url)
+            migrate(self._engine)
+        return self._engine
+
+    @property
+    def intake(self) -> SqliteIntake:
+        """The log `tips`."""
+        if self._intake is None:
+            from streams.embedded.intake import SqliteIntake
+
+            self._intake = SqliteIntake(self.path / "intake.db", max_bytes=self.settings.max_bytes or None)
+        return self._intake
+
+    @property
+    def keyring_path(self) -> Path:
+        """Where the keys are."""
+        return Path(self.settings.keys) if self.settings.keys else self.path / "keys.json"
+
+    @property
+    def keyring(self) -> Keyring:
+        """The keys; made at the first call of a store that has none yet."""
+        if self._keyring is None:
+            from producers.keyring import Keyring, read_keyring, write_keyring
+
+            path = self.keyring_path
+            if not path.exists():
+                if (
+                    self.path.joinpath("intake.db").exists()
+                    and self.path.joinpath("intake.db").stat().st_size > 65536
+                    and not self.settings.keys
+                ):
+                    raise NoStore(
+                        f"{path}: the keys of this store are missing, and without them nothing sealed can be opened. Put the file back, or name it with TIPLINE_KEYS"
+                    )
+                try:
+                    write_keyring(path, Keyring.create(entropy))
+                except FileExistsError:
+                    pass  # Another process was quicker: its keys count.
+            self._keyring = read_keyring(path)
+        return self._keyring
+
+    def model_path(self, digest: str) -> Path:
+        """Where a model that was in force is kept, for replay."""
+        return self.path / "models" / f"{digest}.npz"
+
+    def keep_model(self, data: bytes, digest: str) -> None:
+        """Keeps a model's file in the store."""
+        path = self.model_path(digest)
+        if path.exists():
+            return
+        path.parent.mkdir(exist_ok=True)
+        draft = path.with_suffix(f".{os.getpid()}.tmp")
+        draft.write_bytes(data)
+        draft.replace(path)
+
+    def model(self, digest: str) -> Model:
+        """A model by its digest: kept in the store, or the packaged one. Raises LookupError."""
+        from streams.stages.classify import Model
+        from tipline.model import load_model
+
+        packaged = load_model()
+        if packaged.digest == digest:
+            return packaged
+        path = self.model_path(digest)
+        if not path.exists():
+            raise LookupError(f"the model {digest[:12]} that these decisions were made with is not in {path.parent}")
+        return Model(path.read_bytes())
+
+    def bundles(self) -> list[Bundle]:
+        """The county directories of the settings, loaded and checked. Raises BadCounty with every mistake."""
+        from tipline.county import find_county, load_county
+
+        bundles = [load_county(find_county(name or "anping")) for name in counties_of(self.settings)]
+        ids = [bundle["county"]["id"] for bundle in bundles]
+        if len(set(ids)) != len(ids):
+            raise NoStore(f"two county directories have the same id ({', '.join(ids)}): give --county each only once")
+        return bundles
+
+    def close(self) -> None:
+        """Closes what was opened."""
+        if self._intake is not None:
+            self._intake.close()
+        if self._engine is not None:
+            self._engine.dispose()
