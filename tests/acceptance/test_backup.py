@@ -1,0 +1,129 @@
+"""A backup taken under load, restored elsewhere: whole by `verify`, with everything that was accepted before it began."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tests.crowd import CLIENTS, Crowd, checked, settle, tip
+from tipline.backup import MANIFEST, BadBackup, backup, read_manifest, restore
+from tipline.commands.backup import backup as backup_command
+from tipline.commands.backup import restore as restore_command
+from tipline.store import now_ms
+from tipline.testing import Client, Ledger, Sender, Served, make_token
+
+
+def made(data: Path, target: Path, keys: bool = True) -> Path:
+    backup(data, target, now=now_ms(), version="test", keys=data / "keys.json" if keys else None)
+    return target
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a few tips, at rest."""
+    folder = tmp_path_factory.mktemp("backup")
+    with Served(folder / "data") as served, Client(served, make_token(folder / "data", "intake")) as client:
+        sender = Sender(client, Ledger(folder / "ledger.ndjson"))
+        for number in range(5):
+            sender.post(tip(number, "wechat:a"))
+        settle(served)
+    return folder / "data"
+
+
+def test_a_backup_under_load_holds_what_was_accepted_before_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    with Served(tmp_path / "data", {"TIPLINE_RATE": "100000"}) as served:
+        crowd = Crowd(served, tmp_path, stations=True)
+        crowd.wait_for(60)
+        shutil.copy(crowd.ledger.path, tmp_path / "before.ndjson")
+        known = crowd.accepted
+        made(served.data, tmp_path / "backup")
+        crowd.wait_for(CLIENTS)  # writers were not held up
+        crowd.finish()
+    restore(tmp_path / "backup", tmp_path / "restored")
+    report = checked(tmp_path / "restored", tmp_path / "before.ndjson", allow_lag=True)
+    assert report.facts["tips"] >= known > 60
+    with Served(tmp_path / "restored") as again:
+        settle(again)
+    checked(tmp_path / "restored", tmp_path / "before.ndjson")
+
+
+def test_the_keys_stay_out_unless_asked_for(store: Path, tmp_path: Path) -> None:
+    run = CliRunner()
+    done = run.invoke(backup_command, [str(tmp_path / "plain"), "--data", str(store)])
+    assert done.exit_code == 0 and "without the keys" in done.output, done.output
+    assert not (tmp_path / "plain" / "keys.json").exists()
+    assert b"wrap" not in (tmp_path / "plain" / MANIFEST).read_bytes()
+    told = run.invoke(restore_command, [str(tmp_path / "plain"), "--data", str(tmp_path / "a"), "--without-verify"])
+    assert told.exit_code == 0 and "put keys.json there" in told.output
+    keys = ["--keys", str(store / "keys.json")]
+    whole = run.invoke(restore_command, [str(tmp_path / "plain"), "--data", str(tmp_path / "b"), *keys])
+    assert whole.exit_code == 0 and "FAIL" not in whole.output, whole.output
+    assert (tmp_path / "b" / "keys.json").stat().st_mode & 0o777 == 0o600
+    with_keys = run.invoke(backup_command, [str(tmp_path / "full"), "--data", str(store), "--with-keys"])
+    assert (
+        with_keys.exit_code == 0
+        and (tmp_path / "full" / "keys.json").read_bytes() == (store / "keys.json").read_bytes()
+    )
+
+
+def test_nothing_is_ever_overwritten(store: Path, tmp_path: Path) -> None:
+    whole = made(store, tmp_path / "backup")
+    for taken in (whole, store):
+        with pytest.raises(BadBackup, match="not empty"):
+            made(store, taken)
+        with pytest.raises(BadBackup, match="not empty"):
+            restore(whole, taken)
+    (tmp_path / "empty").mkdir()
+    restore(whole, tmp_path / "empty")
+    assert (tmp_path / "empty" / "intake.db").exists()
+
+
+def damage_a_byte(path: Path) -> None:
+    data = bytearray((path / "work.db").read_bytes())
+    data[len(data) // 2] ^= 1
+    (path / "work.db").write_bytes(data)
+
+
+def escape(path: Path) -> None:
+    manifest = json.loads((path / MANIFEST).read_text())
+    manifest["files"]["../outside"] = {"sha256": "0" * 64, "bytes": 0}
+    (path / MANIFEST).write_text(json.dumps(manifest))
+
+
+def age(path: Path) -> None:
+    manifest = json.loads((path / MANIFEST).read_text())
+    (path / MANIFEST).write_text(json.dumps({**manifest, "format": 99}))
+
+
+HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a byte changed": (damage_a_byte, "damaged"),
+    "a file missing": (lambda path: (path / "intake.db").unlink(), "missing"),
+    "no manifest": (lambda path: (path / MANIFEST).unlink(), "no backup of ours"),
+    "a manifest cut off": (lambda path: (path / MANIFEST).write_text("{"), "no backup of ours"),
+    "a manifest that points outside": (escape, "not whole"),
+    "a later format": (age, "later tipline"),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_damaged_backup_is_not_restored(harm: str, store: Path, tmp_path: Path) -> None:
+    work, words = HARMS[harm]
+    whole = made(store, tmp_path / "backup")
+    assert read_manifest(whole).with_keys
+    work(whole)
+    with pytest.raises(BadBackup, match=words):
+        restore(whole, tmp_path / "restored")
+    assert not (tmp_path / "restored").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["backup"]
+
+
+def test_what_is_no_store_is_not_backed_up(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with pytest.raises(BadBackup, match="holds no store"):
+        made(tmp_path / "data", tmp_path / "backup")
+    assert not (tmp_path / "backup").exists()

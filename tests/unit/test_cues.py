@@ -1,0 +1,73 @@
+"""Rules where the field is certain."""
+
+import pytest
+
+from streams.stages import cues
+from streams.stages.normalise import normalise
+
+
+@pytest.mark.parametrize(
+    ("text", "cue"),
+    [
+        ("再不解决我就拿刀", "我就拿刀"),
+        ("他扬言要砍人，就在门口站着", "要砍人"),
+        ("老刘拎着菜刀堵他家门口骂", "拎着菜刀"),
+        ("俺娘炉子边叫不醒了", "叫不醒"),
+        ("十分钟前转给他两万，才想明白", "十分钟前转"),
+        ("he said I'll kill you if you come back", "i'll kill"),
+    ],
+)
+def test_urgent_with_the_words_seen(text: str, cue: str) -> None:
+    found = cues.urgency(normalise(text).text)
+    assert found is not None and found.urgent and found.cue == cue
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "刀削面店吵架",
+        "菜刀丢了一把，谁看见了",
+        "磨刀的又来了，吵死人",
+        "笑死我了",
+        "偷救命钱的人真该抓",
+        "演练：快来救火",
+    ],
+)
+def test_words_that_only_look_so(text: str) -> None:
+    found = cues.urgency(normalise(text).text)
+    assert found is None or not found.urgent
+
+
+@pytest.mark.parametrize(
+    "text", ["火灭了，不用来了", "孩子找着了，在他姥姥家", "虚惊一场，是烧锅冒烟", "False alarm, all fine"]
+)
+def test_what_is_over_is_not_urgent(text: str) -> None:
+    found = cues.urgency(normalise(text).text)
+    assert found is not None and not found.urgent
+
+
+@pytest.mark.parametrize("text", ["火灭了一会儿又着了", "锅烧干了火灭了气还开着"])
+def test_what_only_seems_over_is_left_to_the_model(text: str) -> None:
+    found = cues.urgency(normalise(text).text)
+    assert found is None or found.urgent
+
+
+@pytest.mark.parametrize(
+    ("text", "channel", "leaf"),
+    [
+        ("设备心跳 电量正常", "bot", ("other", "noise")),
+        ("测试", "volunteer", ("other", "noise")),
+        ("收到，谢谢", "volunteer", ("other", "noise")),
+        ("院里种了几十棵罂粟", "volunteer", ("safety_hazard", "drug_plant")),
+    ],
+)
+def test_rules_of_category(text: str, channel: str, leaf: tuple[str, str]) -> None:
+    rule = cues.ruled(normalise(text).text, channel)
+    assert rule is not None and (rule.category, rule.subtype) == leaf and rule.cue
+
+
+@pytest.mark.parametrize(
+    "text", ["不是罂粟，是虞美人", "禁毒宣传：严禁种植罂粟", "心跳得厉害，被人骗了", "谢谢民警帮我找回电动车"]
+)
+def test_rules_stay_silent_where_it_is_not_certain(text: str) -> None:
+    assert cues.ruled(normalise(text).text, "volunteer") is None

@@ -1,0 +1,245 @@
+"""Which tips become one incident, by the behaviour that users see: through the whole fold, with the shipped model."""
+
+from itertools import permutations
+
+import pytest
+
+from schemas.records import Decision
+from tests.fold_made import Driven, closure, correction, driven, tip
+
+STORM = "某印刷厂附近约300米电话线被盗割，电话通信中断，请求出警"
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_a_storm_of_forwards_is_one_incident_in_any_order(order: tuple[int, ...]) -> None:
+    tips = [tip("a", STORM, 0), tip("b", f"【转发】{STORM}", 1.2), tip("c", f"转：{STORM}", 2.9)]
+    fold = driven([tips[i] for i in order])
+    assert len(fold.partition()) == 1
+    assert {d.corroborations for d in fold.decisions.values()} == {3}
+    assert fold.decisions["a"].link == "new" and fold.decisions["b"].link == fold.decisions["c"].link == "duplicate"
+    # One place on one queue.
+    assert len({d.station for d in fold.decisions.values()}) == 1
+
+
+def test_a_storm_of_hundreds_stays_one_incident_and_revises_few() -> None:
+    fold = Driven()
+    written = 0
+    for i in range(120):
+        written = len(fold.feed(tip(f"t{i:03}", STORM, i / 10)))
+    assert len(fold.partition()) == 1
+    assert written == 2  # the new one, and the first with its count
+
+
+def test_the_same_tip_again_changes_nothing() -> None:
+    fold = driven([tip("a", STORM)])
+    assert fold.feed(tip("a", STORM, 20 * 24 * 60)) == []
+
+
+@pytest.mark.parametrize("text", ["请派人来一下", "打起来了快来人", "有人打架", "着火了"])
+@pytest.mark.parametrize("place", [None, "李各庄"])
+def test_short_texts_do_not_join_by_their_words_alone(text: str, place: str | None) -> None:
+    fold = driven([tip("a", text, 0, place="寺店村"), tip("b", text, 3, place=place), tip("c", text, 5)])
+    assert len(fold.partition()) == 3
+
+
+def test_a_fight_is_no_quarrel() -> None:
+    assert len(driven([tip("a", "有人打架", 0), tip("b", "有人吵架", 2)]).partition()) == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["邻居张某家树挡采光，跟他说了几回都不肯砍", "村东头老宅子让人撬了锁，屋里翻得乱七八糟", "村口变压器冒火花，怕着起来"]
+)
+def test_the_same_words_from_another_village_are_another_incident(text: str) -> None:
+    fold = driven([tip("a", text, 0, place="大邵村"), tip("b", text, 30, place="寺店村"), tip("c", text, 40, place="寺店村")])
+    assert fold.partition() == {frozenset({"a"}), frozenset({"b", "c"})}
+
+
+def test_victims_of_one_script_are_incidents_of_one_pattern() -> None:
+    said = "接到冒充电商客服的电话，说要退款赔付，让我共享屏幕，转了{}元才知道被骗"
+    places = ["马店镇", "马店镇", "南王庄镇", "南王庄镇", "马店镇"]
+    amounts = (3000, 8000, 1200, 500, 20000)
+    fold = driven([tip(f"t{i}", said.format(a), i * 290, place=places[i]) for i, a in enumerate(amounts)])
+    assert len(fold.partition()) == 5
+    patterns = {d.pattern_id for d in fold.decisions.values()}
+    assert len(patterns) == 1 and None not in patterns
+    assert {q.value for d in fold.decisions.values() for q in d.quantities} >= set(map(float, amounts))
+
+
+def test_victims_minutes_apart_stay_apart() -> None:
+    said = "接到冒充电商客服的电话，说要退款赔付，让我共享屏幕，转了{}元才知道被骗"
+    fold = driven([tip("a", said.format(3000), 0), tip("b", said.format(8000), 6), tip("c", said.format(500), 9)])
+    assert len(fold.partition()) == 3
+
+
+def test_a_thing_that_moves_on_is_an_update() -> None:
+    fold = driven(
+        [
+            tip("a", "3号门拥堵，货车堵了一公里", 10, place="聚成物流园"),
+            tip("b", "还在堵，已经堵到两公里", 40, place="聚成物流园"),
+        ]
+    )
+    assert len(fold.partition()) == 1
+    assert fold.decisions["b"].link == "update" and fold.decisions["b"].link_to == fold.incident("a")
+
+
+@pytest.mark.parametrize("later", ["宏某车胎被周某扎了", "宏某家的车胎昨晚让人扎了，说是周某干的", "周某把宏某的农具偷走了"])
+def test_the_same_parties_again_are_a_recurrence(later: str) -> None:
+    fold = driven([tip("a", "宏某与邻居周某因土地分界磨擦", 0, place="大邵村"), tip("b", later, 3 * 24 * 60, place="大邵村")])
+    said = fold.decisions["b"]
+    assert len(fold.partition()) == 2
+    assert said.link == "recurrence" and said.link_to == fold.incident("a")
+    cues = " ".join(r.cue for r in said.reasons if r.kind == "recurrence")
+    assert "宏某" in cues and "周某" in cues
+
+
+def test_what_a_reporter_adds_attaches_to_what_they_said() -> None:
+    fold = driven(
+        [
+            tip("a", "焊管厂东边库房冒烟了 不大 有股塑料味", 0, reporter="v1"),
+            tip("b", "村南头两家因为地界吵起来了，都拿着铁锹", 4, reporter="v2"),
+            tip("c", "灭了 就是配电箱着 没烧着货", 11, reporter="v1"),
+            tip("d", "分开了 一个回家了", 20, reporter="v2"),
+        ]
+    )
+    assert fold.partition() == {frozenset({"a", "c"}), frozenset({"b", "d"})}
+    assert fold.decisions["c"].link == fold.decisions["d"].link == "update"
+
+
+def test_a_form_that_sends_for_everybody_is_no_reporter() -> None:
+    fold = driven(
+        [
+            tip("a", "自行车被盗 蓝色 车筐有书", 0, channel="bot", reporter="form", place="汽车站"),
+            tip("b", "网购退款诈骗 2600元 已报警", 30, channel="bot", reporter="form"),
+        ]
+    )
+    assert len(fold.partition()) == 2
+
+
+def test_sums_told_roughly_are_one_sum() -> None:
+    fold = driven(
+        [
+            tip("a", "我妈让假快递客服骗了五万八，全是网贷", 0, place="大子文"),
+            tip("b", "来电人称昨日接快递理赔电话，按提示操作网贷，损失58600元", 50, channel="hotline", place="大子文"),
+        ]
+    )
+    assert len(fold.partition()) == 1
+
+
+def test_today_again_is_another_incident() -> None:
+    fold = driven(
+        [
+            tip("a", "汽车站停车场我电动车后座的头盔让人偷了", 0, place="汽车站"),
+            tip("b", "汽车站又撬了，今天是我的电动车，少了充电器", 24 * 60, place="汽车站"),
+        ]
+    )
+    assert len(fold.partition()) == 2
+
+
+# --- persons' words --------------------------------------------------------------------------------------------------
+
+
+def _two_fires() -> Driven:
+    return driven(
+        [
+            tip("a", "任庄村东的麦秸垛着火了，火苗子老高", 0, place="任庄"),
+            tip("b", "寺店村坟地着火，柏树都烧着了", 5, place="寺店村"),
+        ]
+    )
+
+
+def test_a_merge_sticks_for_later_arrivals() -> None:
+    fold = _two_fires()
+    first, second = fold.incident("a"), fold.incident("b")
+    fold.feed(correction("merge", second, 10, into=first))
+    assert fold.incident("a") == fold.incident("b") == first
+    fold.feed(tip("c", "转：寺店村坟地着火，柏树都烧着了", 12), tip("d", "任庄村东的麦秸垛还在烧", 15, place="任庄"))
+    assert len(fold.partition()) == 1
+    assert fold.fold.groups.resolve(second) is fold.fold.groups.resolve(first)
+
+
+def test_a_split_sticks_for_later_arrivals() -> None:
+    fold = driven([tip("a", STORM, 0), tip("b", f"转发：{STORM}", 2), tip("c", STORM, 3)])
+    incident = fold.incident("a")
+    fold.feed(correction("split", incident, 10, tip_ids=("b",)))
+    assert fold.partition() == {frozenset({"a", "c"}), frozenset({"b"})}
+    assert fold.incident("a") == incident  # the id stays with those that stay
+    fold.feed(tip("d", STORM, 12), tip("e", f"转：{STORM}", 13))
+    assert fold.incident("a") != fold.incident("b")
+    assert {fold.incident("d"), fold.incident("e")} <= {fold.incident("a"), fold.incident("b")}
+
+
+def test_the_first_tip_split_away_leaves_the_id_behind() -> None:
+    fold = driven([tip("a", STORM, 0), tip("b", STORM, 2), tip("c", STORM, 3)])
+    incident = fold.incident("a")
+    fold.feed(correction("split", incident, 10, tip_ids=("a",)))
+    assert fold.incident("b") == fold.incident("c") == incident
+    again = fold.incident("a")
+    assert again != incident
+    fold.feed(correction("merge", again, 20, into=incident))
+    assert {fold.incident(t) for t in "abc"} == {incident}
+
+
+def test_opposite_merges_leave_one() -> None:
+    fold = _two_fires()
+    first, second = fold.incident("a"), fold.incident("b")
+    fold.feed(correction("merge", first, 10, into=second))
+    assert fold.feed(correction("merge", second, 11, into=first)) == []
+    assert fold.partition() == {frozenset({"a", "b"})}
+    assert fold.fold.groups.resolve(first) is not None
+
+
+def test_a_merge_lifts_an_earlier_split() -> None:
+    fold = driven([tip("a", STORM, 0), tip("b", STORM, 2)])
+    fold.feed(correction("split", fold.incident("a"), 10, tip_ids=("b",)))
+    assert len(fold.partition()) == 2
+    fold.feed(correction("merge", fold.incident("b"), 12, into=fold.incident("a")))
+    assert len(fold.partition()) == 1
+
+
+def test_a_report_after_the_end_is_a_recurrence() -> None:
+    fold = driven([tip("a", STORM, 0)])
+    fold.feed(closure(fold.incident("a"), 30))
+    fold.feed(tip("b", STORM, 60))  # within the grace
+    assert fold.incident("b") == fold.incident("a")
+    fold.feed(tip("c", STORM, 300))
+    assert fold.incident("c") != fold.incident("a")
+    assert fold.decisions["c"].link == "recurrence" and fold.decisions["c"].link_to == fold.incident("a")
+
+
+def test_what_a_person_labelled_holds_for_later_arrivals() -> None:
+    fold = driven([tip("a", STORM, 0)])
+    fold.feed(correction("relabel", fold.incident("a"), 5, category="other", subtype="damage", urgent=True))
+    fold.feed(tip("b", f"转发：{STORM}", 8))
+    for said in fold.decisions.values():
+        assert (said.category, said.subtype, said.urgent) == ("other", "damage", True)
+    assert fold.rebuilt().state() == fold.state()
+
+
+def test_ids_are_never_given_twice() -> None:
+    fold = driven([tip(t, STORM, i) for i, t in enumerate("abcd")])
+    seen = {fold.incident("a")}
+    for turn in range(4):
+        fold.feed(correction("split", fold.incident("a"), 20 + 2 * turn, tip_ids=("a",)))
+        assert fold.incident("a") not in seen
+        seen.add(fold.incident("a"))
+        fold.feed(correction("merge", fold.incident("a"), 21 + 2 * turn, into=fold.incident("b")))
+    assert fold.rebuilt().state() == fold.state()
+
+
+# --- forgetting ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_too_old_is_let_go() -> None:
+    fold = Driven()
+    for i in range(60):
+        fold.feed(tip(f"t{i:02}", f"第{i}回：{STORM}", i * 2 * 24 * 60))
+    groups = fold.fold.groups
+    assert len(groups.tips) <= 47
+    assert {t for i in groups.incidents.values() for t in i.tips} == set(groups.tips)
+    assert fold.rebuilt().state() == fold.state()
+
+
+def test_decisions_do_not_hold_what_only_the_fold_needs() -> None:
+    fold = driven([tip("a", STORM)])
+    assert all(isinstance(o, Decision) for o in fold.log)
+    assert set(fold.decisions["a"].memory) == {"case", "incident", "traits", "edges"}

@@ -1,0 +1,131 @@
+"""Two tips against each other: the gates, places, sums, and that the score is what the features say."""
+
+import math
+
+import pytest
+
+from streams.stages import pair
+from streams.stages.traits import Traits, place_stem, read_places, read_text
+from tests.fold_made import START
+
+MINUTE = 60_000
+
+
+def traits(text: str, minutes: float = 0, *, place: str = "", category: str = "theft", **fields: object) -> Traits:
+    made = Traits(f"{text}/{minutes}/{place}", START + int(minutes * MINUTE), START + int(minutes * MINUTE))
+    made.category, made.subtype, made.confidence = category, "other", 0.9
+    made.leaves = ((f"{category}/other", 0.9),)
+    read_text(made, text, {})
+    read_places(made, text, place, frozenset())
+    for name, value in fields.items():
+        setattr(made, name, value)
+    made.complete()
+    return made
+
+
+def test_villages_apart_are_never_one() -> None:
+    said = "老宅子让人撬了锁"
+    assert pair.forbidden(traits(said, place="大邵村"), traits(said, 5, place="寺店村"))
+    assert not pair.forbidden(traits(said, place="大邵村"), traits(said, 5, place="大邵"))
+    assert not pair.forbidden(traits(said, place="大邵村"), traits(said, 5))
+
+
+def test_points_far_apart_are_never_one() -> None:
+    one, other = traits("明火告警", lat=38.20, lon=115.50), traits("明火告警", 5, lat=38.25, lon=115.50)
+    assert pair.forbidden(one, other)
+    assert pair.kilometres(one, other) == pytest.approx(5.56, rel=0.01)
+
+
+def test_reports_days_apart_are_never_one() -> None:
+    assert pair.forbidden(traits("锁让人撬了"), traits("锁让人撬了", 31 * 60))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ({58_000.0}, {58_600.0}, True),
+        ({230_000.0}, {190_000.0, 40_000.0}, True),
+        ({3_000.0}, {8_000.0}, False),
+        ({500.0}, {500.0}, True),
+        ({100.0}, {200.0, 300.0}, False),
+    ],
+)
+def test_sums_are_compared_roughly_and_as_totals(one: set[float], other: set[float], alike: bool) -> None:
+    assert pair.about_equal(frozenset(one), frozenset(other)) is alike
+    assert pair.about_equal(frozenset(other), frozenset(one)) is alike
+
+
+def test_another_sum_is_another_victim_of_a_script() -> None:
+    said = "冒充客服说退款让我转了钱"
+    one = traits(said, category="fraud", money=frozenset({3000.0}), reporter="a")
+    other = traits(said, 20, category="fraud", money=frozenset({8000.0}), reporter="b")
+    assert pair.forbidden(one, other)
+    same = traits(said, 20, category="fraud", money=frozenset({8000.0}), reporter="a")
+    assert not pair.forbidden(one, same)
+
+
+def test_short_texts_need_more_than_their_words() -> None:
+    assert pair.too_short(traits("请派人来一下"), traits("请派人来一下", 2))
+    assert not pair.too_short(traits("请派人来一下", place="福满楼"), traits("请派人来一下", 2, place="福满楼"))
+    assert not pair.too_short(traits("请派人来一下", reporter="a"), traits("请派人来一下", 2, reporter="a"))
+    assert not pair.too_short(traits("请派人来一下"), traits("请派人来一下", 2, forwarded=True))
+
+
+def test_a_form_or_a_forwarder_is_nobody() -> None:
+    assert not pair.reporter_same(traits("x", reporter="a", channel="bot"), traits("y", reporter="a"))
+    assert not pair.reporter_same(traits("x", reporter="a"), traits("y", reporter="a", channel="bot"))
+    assert not pair.reporter_same(traits("x", reporter="a", forwarded=True), traits("y", reporter="a"))
+    assert pair.reporter_same(traits("x", reporter="a"), traits("y", reporter="a"))
+
+
+def test_a_place_is_told_in_a_text() -> None:
+    assert pair.place_told(traits("出事了", place="鑫达丝网厂"), traits("鑫达那边冒烟了，好大的味"))
+
+
+@pytest.mark.parametrize(
+    ("place", "stem"),
+    [("鑫达丝网厂", "鑫达"), ("鑫达公司", "鑫达"), ("丰华小区4号楼", "丰华"), ("汇源路口", "汇源"), ("市场", "市场"), ("寺店村东", "寺店")],
+)
+def test_places_lose_their_kind(place: str, stem: str) -> None:
+    assert place_stem(place) == stem
+
+
+@pytest.mark.parametrize(
+    ("text", "villages"),
+    [
+        ("来电人称村北有人落水", set()),
+        ("支书让她三天内把鸭子挪村外去", set()),
+        ("我们村东头着火了", set()),
+        ("大营村东洼两家吵起来了", {"大营"}),
+        ("李庄老院子让人翻墙进去了", {"李庄"}),
+        ("地里的庄稼让人踩了", set()),
+    ],
+)
+def test_only_what_is_named_is_a_village(text: str, villages: set[str]) -> None:
+    assert traits(text).villages == villages
+
+
+def test_the_score_is_what_the_features_say() -> None:
+    one, other = traits("焊管厂东边库房冒烟了", place="焊管厂"), traits("焊管厂那烟从窗户里钻出来", 4, place="焊管厂")
+    weights = [0.01 * i - 0.2 for i in range(len(pair.FEATURES) + 1)]
+    total = sum(w * f for w, f in zip(weights, pair.features(one, other), strict=False)) + weights[-1]
+    assert pair.score(weights, one, other) == pytest.approx(1 / (1 + math.exp(-total)))
+
+
+def test_chinese_and_english_meet_in_concepts() -> None:
+    one, other = traits("河里有人，捞鱼的掉水里了"), traits("a man is drowning in the river, a fisherman")
+    assert one.concepts & other.concepts
+
+
+def test_traits_survive_the_log() -> None:
+    one = traits("转：宏某的货车在鑫达丝网厂门口丢了300米电缆，损失一万二", 3, place="台城村", forwarded=True, lat=38.2, lon=115.5)
+    again = Traits.load(one.tip_id, one.dump())
+    slots = [s for kind in Traits.__mro__ for s in getattr(kind, "__slots__", ())]
+    assert [getattr(again, s) for s in slots] == [getattr(one, s) for s in slots]
+
+
+def test_what_has_cooled_keeps_its_parties_and_their_village() -> None:
+    one = traits("宏某与邻居周某因土地分界磨擦", place="大邵村", names=frozenset({"宏某", "周某"})).cooled()
+    assert set(one.names) == {"宏某", "周某"}
+    assert pair.villages_apart(one, traits("宏某车胎被周某扎了", 5, place="寺店村"))
+    assert not pair.villages_apart(one, traits("宏某车胎被周某扎了", 5, place="大邵村"))
