@@ -218,7 +218,10 @@ class Watch:
     def _run(self) -> None:
         after = 0
         with closing(sqlite3.connect(f"file:{self._database}?mode=ro", uri=True, timeout=5)) as connection:
-            while not self._stop.wait(self._every):
+            stopped = False
+            while not stopped:
+                # What was written before the end is still read after it.
+                stopped = self._stop.wait(self._every)
                 query = "SELECT seq, tip_id, revision FROM decisions WHERE seq > ? ORDER BY seq"
                 rows = connection.execute(query, (after,)).fetchall()
                 now = time.monotonic()
