@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from bench import accept, latency
+from bench import accept, deliver, latency
 from bench.machine import Figure, calibrate, machine
 
 SECTIONS: dict[str, Callable[[bool], list[Figure]]] = {
@@ -15,6 +15,7 @@ SECTIONS: dict[str, Callable[[bool], list[Figure]]] = {
     "durable accepts": accept.durable,
     "a file against single posts": accept.file_against_posts,
     "accepted -> on the queue": latency.run,
+    "decided and delivered": deliver.run,
 }
 
 

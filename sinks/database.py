@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, Executable, Table, create_engine, event, inspect, make_url, text
@@ -22,6 +22,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 
 from schemas.errors import TiplineError, Unavailable
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 #: The newest migration: what a database of this version carries.
 HEAD: Final = "0003"
@@ -152,26 +155,36 @@ def _unavailable(error: OperationalError) -> Unavailable:
     return Unavailable(f"the database does not answer: {type(error.orig).__name__}")
 
 
-def insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    """INSERT with `on_conflict_do_*` in the words of the connection's database."""
-    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+def insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """INSERT with `on_conflict_do_*` in the words of a database."""
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 def upsert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]], keep: Sequence[str] = ()) -> None:
     """Inserts rows (all with the same keys), or overwrites the row with the same primary key except its columns
     `keep`."""
-    if not rows:
-        return
+    if rows:
+        connection.execute(_upserting(connection.dialect.name, table, tuple(rows[0]), tuple(keep)), list(rows))
+
+
+# Statements are made once: building one costs several times what running it does.
+@cache
+def _upserting(dialect: str, table: Table, names: tuple[str, ...], keep: tuple[str, ...]) -> Executable:
     key = [column.name for column in table.primary_key.columns]
-    statement = insert(connection, table)
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in key and name not in keep}
-    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=changed), list(rows))
+    statement = insert(dialect, table)
+    changed = {name: statement.excluded[name] for name in names if name not in key and name not in keep}
+    return statement.on_conflict_do_update(index_elements=key, set_=changed)
 
 
 def insert_new(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     """Inserts the rows that break no unique key; leaves the others alone."""
     if rows:
-        connection.execute(insert(connection, table).on_conflict_do_nothing(), list(rows))
+        connection.execute(_inserting_new(connection.dialect.name, table), list(rows))
+
+
+@cache
+def _inserting_new(dialect: str, table: Table) -> Executable:
+    return insert(dialect, table).on_conflict_do_nothing()
 
 
 def take_numbers(connection: Connection, wanted: dict[str, int]) -> dict[str, int]:
@@ -192,7 +205,7 @@ def take_numbers(connection: Connection, wanted: dict[str, int]) -> dict[str, in
 def _taking(dialect: str) -> Executable:
     from sinks.tables import counters
 
-    statement = sqlite.insert(counters) if dialect == "sqlite" else postgresql.insert(counters)
+    statement = insert(dialect, counters)
     added = {"value": counters.c.value + statement.excluded.value}
     return statement.on_conflict_do_update(index_elements=["name"], set_=added).returning(counters.c.value)
 
@@ -222,12 +235,9 @@ def migrate(engine: Engine) -> None:
 
 def _upgrade(connection: Connection) -> None:
     from alembic import command
-    from alembic.config import Config
     from alembic.script import ScriptDirectory
 
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    config.attributes["connection"] = connection
+    config = migrations(connection)
     current = version(connection)
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if current is not None and current not in known:
@@ -236,3 +246,13 @@ def _upgrade(connection: Connection) -> None:
             f"(its newest is {HEAD}): run a newer tipline"
         )
     command.upgrade(config, "head")
+
+
+def migrations(connection: Connection) -> Config:
+    """Alembic's settings for the migrations of this package, run in the connection's transaction."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config

@@ -13,9 +13,10 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, select
+from sqlalchemy import Connection, Executable, bindparam, delete, func, select
 
 from schemas.records import Decision, Output
 from schemas.times import HOUR, MINUTE, format_time, parse_time
@@ -85,22 +86,23 @@ def add(connection: Connection, before: Mapping[Cell, tuple[int, int]], after: M
             changed.append({**dict(zip(DIMENSIONS, cell, strict=True)), "tips": tips, "incidents": incidents})
     if not changed:
         return
-    statement = insert(connection, statistics)
+    connection.execute(_adding(connection.dialect.name), changed)
+    if emptied := [{f"b_{name}": row[name] for name in DIMENSIONS} for row in changed if row["tips"] < 0]:
+        connection.execute(_SWEEP, emptied)
+
+
+@cache
+def _adding(dialect: str) -> Executable:
+    statement = insert(dialect, statistics)
     total = {name: statistics.c[name] + statement.excluded[name] for name in ("tips", "incidents")}
-    connection.execute(statement.on_conflict_do_update(index_elements=list(DIMENSIONS), set_=total), changed)
-    _sweep(connection, [row for row in changed if row["tips"] < 0])
+    return statement.on_conflict_do_update(index_elements=list(DIMENSIONS), set_=total)
 
 
-def _sweep(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    if rows:
-        here = and_(
-            *(statistics.c[name] == bindparam(f"b_{name}") for name in DIMENSIONS),
-            statistics.c.tips == 0,
-            statistics.c.incidents == 0,
-        )
-        connection.execute(
-            delete(statistics).where(here), [{f"b_{name}": row[name] for name in DIMENSIONS} for row in rows]
-        )
+_SWEEP: Final = delete(statistics).where(
+    *(statistics.c[name] == bindparam(f"b_{name}") for name in DIMENSIONS),
+    statistics.c.tips == 0,
+    statistics.c.incidents == 0,
+)
 
 
 def recount(outputs: Iterable[Output], offset_minutes: int) -> Counts:

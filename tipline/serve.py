@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
 import signal
 import socket
@@ -162,6 +163,9 @@ class Embedded:
 
     def start(self) -> None:
         """Starts the threads: a runtime a county, and the stations' clock work (escalation, leases, outbox)."""
+        # What is remembered stays for months: looking through all of it for garbage would stop every answer meanwhile.
+        gc.collect()
+        gc.freeze()
         for runtime in self.runtimes:
             self._spawn(f"runtime-{runtime.county}", functools.partial(runtime.run, self._stop, self.store.intake.wait))
         self._spawn("clockwork", lambda: self.service.run(self._stop))
