@@ -24,7 +24,7 @@ from starlette.routing import Route
 from producers import parsing
 from producers.admission import admit
 from producers.keyring import Entropy, Keyring, normal_receipt
-from schemas import problems
+from schemas import problems, validation
 from schemas.codec import decode_input
 from schemas.errors import Conflict, Mistake, Rejected, Unavailable
 from schemas.records import Tip
@@ -184,6 +184,7 @@ class Door:
     def __post_init__(self) -> None:
         self.publisher = Publisher(self.intake, self.limits.pending)
         self.buckets = Buckets(self.limits.per_second, self.limits.burst)
+        validation.prepare("submission")
 
     def close(self) -> None:
         """Waits for the commit under way; nothing is accepted afterwards."""

@@ -39,6 +39,12 @@ def _slow(name: str) -> Draft202012Validator:
     return Draft202012Validator(schema(name), format_checker=Draft202012Validator.FORMAT_CHECKER)
 
 
+def prepare(*names: str) -> None:
+    """Loads what words the refusals by these schemas, so that the first bad body holds nobody up."""
+    for name in names:
+        _slow(name)
+
+
 def is_valid(name: str, document: object) -> bool:
     """Whether `document` conforms to the schema `name`."""
     return bool(_fast(name).is_valid(document))
