@@ -2,8 +2,7 @@
 
 SQLite runs in WAL mode with `synchronous=FULL` (a commit is on the disk before it answers) and every transaction begins
 IMMEDIATE, so that two writers wait for each other instead of failing half way. `reading` begins a deferred one that
-never
-holds a writer up.
+never holds a writer up.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """From the log `decisions` to the tables, in the caller's transaction: the log itself, incidents, queue, statistics.
 
 Idempotent by natural keys: a decision is known by (tip_id, revision), a change of state by its place. What is known
-already is
-skipped whole, so applying the same outputs again leaves every table as it was. The highest revision of a tip wins.
+already is skipped whole, so applying the same outputs again leaves every table as it was. The highest revision of a tip
+wins.
 """
 
 from __future__ import annotations

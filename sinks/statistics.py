@@ -1,10 +1,8 @@
 """Counts of tips and incidents by county, category, subtype, area, hour of the incident, channel, link and station.
 
 A tip counts once, in the cell of its latest decision; an incident counts once, in the cell of its lead: the tip with
-the smallest
-(occurred_at, tip_id). The table is kept by adding and subtracting contributions; `recount` derives it from the log by
-other code,
-so that one can check the other.
+the smallest (occurred_at, tip_id). The table is kept by adding and subtracting contributions; `recount` derives it from
+the log by other code, so that one can check the other.
 """
 
 from __future__ import annotations
