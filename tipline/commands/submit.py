@@ -72,7 +72,7 @@ def _words(answer: dict[str, Any]) -> str:
     if answer["status"] == 202:
         return f"line {answer['line']}: {answer['receipt']}  {answer['tip_id']}"
     problem = answer["problem"]
-    words = "; ".join(f"{e['pointer'] or '/'}: {e['detail']}" for e in problem.get("errors", ())) or problem.get(
-        "detail", ""
+    words = "; ".join(
+        f"{e['pointer'] or '/'}: {e['detail']}" for e in problem.get("errors", ()) if e["detail"] != problem["title"]
     )
     return f"line {answer['line']}: refused ({answer['status']}): {problem['title']}. {words}".rstrip()
