@@ -56,7 +56,7 @@ def admit(
     """
     found = mistakes("submission", submission)
     if found:
-        raise invalid([Mistake(one.pointer, identity.mask(one.detail)) for one in found])
+        raise invalid([Mistake(identity.mask(one.pointer), identity.mask(one.detail)) for one in found])
     source = _source(submission, principal)
     _check_times(submission)
     message_id = submission.get("message_id")

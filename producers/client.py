@@ -32,11 +32,20 @@ _RETRIED = frozenset({429, 502, 503, 504})
 
 
 class Server(msgspec.Struct, frozen=True):
-    """Where to send: base URL, bearer token, seconds to wait for one answer."""
+    """Where to send: base URL, bearer token, seconds to wait for one answer. Raises ValueError for a URL that is none."""
 
     url: str
     token: str
     timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        try:
+            parts = urlsplit(self.url)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            good = False
+        if not good:
+            raise ValueError("write it like http://127.0.0.1:8080")
 
 
 class _Later(Exception):
@@ -114,7 +123,10 @@ def _deliver(
         before, unsent, pause = len(unsent), *_settle(unsent, answers, results, pause)
         failures = failures + 1 if len(unsent) == before else 0
         if failures >= patience:
-            raise Unavailable(f"{link.server.url}: {why}; gave up after {failures} tries", retry_after=int(pause or 5))
+            raise Unavailable(
+                f"{link.server.url}: {why}. Gave up after {failures} tries; send the same again later",
+                retry_after=int(pause or 5),
+            )
         if unsent:
             sleep(min(_LONGEST_PAUSE, pause if pause is not None else 0.25 * 2**failures))
     for row, _ in chunk:
@@ -153,13 +165,10 @@ class _Link:
     """One kept-alive connection, opened again when it is lost."""
 
     def __init__(self, server: Server) -> None:
-        """Raises Rejected for a URL that is none."""
         parts = urlsplit(server.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Rejected(400, "url", "The URL is not right", [Mistake("", "write it like http://127.0.0.1:8000")])
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self.server = server
-        self._connection = kind(parts.hostname, parts.port, timeout=server.timeout)
+        self._connection = kind(parts.hostname or "", parts.port, timeout=server.timeout)
         self._path = parts.path.rstrip("/") + "/v1/tips/batch"
 
     def close(self) -> None:
@@ -174,7 +183,8 @@ class _Link:
             body = response.read()
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            raise _Later(f"cannot be reached ({type(error).__name__})") from None
+            words = getattr(error, "strerror", None) or type(error).__name__
+            raise _Later(f"cannot be reached ({words}): is `tipline serve` running there?") from None
         if response.status in _RETRIED:
             raise _Later(f"answered {response.status}", _seconds(response.getheader("retry-after")))
         if response.status != 200:

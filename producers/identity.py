@@ -60,7 +60,8 @@ def _plain_table() -> dict[int, str]:
     """Full-width forms, dashes, blanks and the world's digits -> ASCII, one character for one."""
     table = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
     table |= dict.fromkeys(map(ord, "‐‑‒–—―−─﹣"), "-")
-    table |= dict.fromkeys(map(ord, "\u3000\u00a0\u2002\u2003\u2009\u202f\t"), " ")
+    table |= dict.fromkeys(map(ord, "·•・‧"), "·")
+    table |= dict.fromkeys(map(ord, "\u3000\u00a0\u2002\u2003\u2009\u202f\u2028\u2029\t"), " ")
     table |= {ord("①") + i: str(i + 1) for i in range(9)} | {ord("⓪"): "0", ord("。"): ".", ord("："): ":"}
     table |= {ord("❶") + i: str(i + 1) for i in range(9)}
     digits = (code for code in range(0x80, 0x1FC00) if chr(code).isdecimal())
@@ -113,14 +114,21 @@ _PHONE_CUE = (
 _IS = r"(?:号码|号|是|为|叫|了)?\s?[:=(]?\s?"
 _COUNTRY = r"(?:(?:\+\s?86|\(\+?86\)|0086|(?<!\d)86)[ \-]?)?"
 
+#: What people put between the parts of a number that cannot be anything else: `138·1234 / 5678`.
+_GAP = r"[ \-._/~·|]{1,3}"
 _MOBILE = re.compile(
     rf"{_LEFT}{_COUNTRY}(?P<n>1[3-9]\d(?:\d{{8}}|(?P<s>[ \-.])(?:\d{{4}}(?P=s)\d{{4}}|\d{{8}}|\d{{3}}(?P=s)\d{{5}})"
     rf"|\d[ \-]\d{{3}}[ \-]\d{{4}}|\d{{4}}[ \-]\d{{4}}|\d{{3}}[ \-]\d{{5}}|\d{{2}}[ \-]\d{{6}})"
-    rf"|1[ \-.][3-9](?:[ \-.]\d){{9}}){_RIGHT}"
+    rf"|1[ \-.][3-9](?:[ \-.]\d){{9}}|1[3-9]\d{_GAP}\d{{4}}{_GAP}\d{{4}}){_RIGHT}"
 )
 _LANDLINE = re.compile(
     rf"{_LEFT}{_COUNTRY}(?P<n>\(?0(?:10|2\d|[3-9]\d\d)\)?[ \-]?[2-9]\d{{2,3}}[ \-]?\d{{4}}"
     rf"(?:\s?(?:-|转|分机)\s?\d{{1,6}})?|[48]00[ \-]?\d{{3}}[ \-]?\d{{4}}|[48]00[ \-]\d{{4}}[ \-]\d{{3}}){_RIGHT}"
+)
+#: From abroad, without the zero of the area code.
+_LANDLINE_86 = re.compile(
+    r"(?<!\d)(?:\+\s?86|\(\+?86\)|0086)[ \-]?\(?"
+    rf"(?P<n>(?:10|2\d|[3-9]\d\d)\)?[ \-]?[2-9]\d{{2,3}}[ \-]?\d{{4}}){_RIGHT}"
 )
 _ABROAD = re.compile(rf"(?<![\d])(?:\+|(?<!\d)00)(?!86)\s?(?P<n>[1-9]\d{{0,2}}[ \-]?(?:\d[ \-]?){{6,11}}\d){_RIGHT}")
 _CUED_PHONE = re.compile(
@@ -129,6 +137,11 @@ _CUED_PHONE = re.compile(
 
 _DATE8 = r"(?:18|19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
 _ID18 = re.compile(rf"{_LEFT}(?P<n>[1-9]\d{{5}}[ \-]?{_DATE8}[ \-]?\d{{3}}[\dXx])(?![\dA-Za-z])")
+#: Fifteen digits, as cards had them until 1999: an area of a province, then a birthday without its century.
+_ID15 = re.compile(
+    rf"{_LEFT}(?P<n>(?:1[1-5]|2[1-3]|3[1-7]|4[1-6]|5[0-4]|6[1-5])\d{{4}}"
+    rf"\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d{{3}})(?![\dA-Za-z]){_UNIT}"
+)
 _ID_FOURS = re.compile(rf"{_LEFT}(?P<n>[1-9]\d{{2}}(?:[ \-]?\d){{14}}[ \-]?[\dXx])(?![\dA-Za-z])")
 _CUED_ID = re.compile(
     rf"(?:身份证|身分证|证件|护照|社保卡|医保卡|港澳通行证|驾驶证|[Pp]assport|ID card)(?:号码|号)?{_IS}"
@@ -136,6 +149,7 @@ _CUED_ID = re.compile(
 )
 
 _CARD = re.compile(rf"{_LEFT}(?P<n>[2-69]\d{{3}}(?:\d{{9,15}}|(?:[ \-]\d{{4}}){{2,3}}[ \-]\d{{1,4}})){_RIGHT}")
+_UNION_PAY = re.compile(rf"{_LEFT}(?P<n>62\d\d(?:[ \-]?\d){{12,15}}){_RIGHT}")
 _STAMP = re.compile(rf"{_DATE8}(?:[01]\d|2[0-3])[0-5]\d")
 _CUED_CARD = re.compile(
     rf"(?:银行卡|卡号|储蓄卡|信用卡|账号|帐号|账户|帐户|户头|收款|打到|转到|转入|汇到|存折)(?:号码|号)?{_IS}"
@@ -146,7 +160,7 @@ _EMAIL = re.compile(
     r"(?<![\w.+\-])[A-Za-z0-9][A-Za-z0-9._%+\-]{0,63}@(?:[A-Za-z0-9\-]{1,63}\.){1,4}[A-Za-z]{2,24}(?![A-Za-z0-9])"
 )
 _WXID = re.compile(r"(?<![A-Za-z0-9])wxid_[A-Za-z0-9]{4,30}(?![A-Za-z0-9_\-])")
-_AFTER = r"(?:\s?(?:号码|账号|帐号|号|ID|id|群号|群|昵称))?\s?(?:是|为|叫|加)?\s?[:=]?\s?[\"'“”「『(]?\s?"
+_AFTER = r"(?:\s?(?:号码|账号|帐号|号|ID|id|群号|群|昵称))?\s?(?:是|为|叫|加)?\s?[:=]?\s?[\"'“”「『(]?\s?@?"
 _NAMED = r"(?P<v>[A-Za-z](?=[A-Za-z_\-]*\d|[A-Za-z\d]*[_\-])[A-Za-z\d_\-]{5,29})(?![A-Za-z\d_\-@])"
 _CHAT_NUMBER = r"(?P<v>[1-9]\d{4,11})"
 _CUED_ACCOUNT = (
@@ -228,6 +242,8 @@ def _candidates(plain: str) -> Iterator[Found]:
     yield from _spans(_MOBILE, plain, "phone", "n")
     yield from _spans(_CUED_PHONE, plain, "phone", "v", only_value=True, mobile=True)
     yield from _spans(_LANDLINE, plain, "phone", "n")
+    for found in _spans(_LANDLINE_86, plain, "phone", "n"):
+        yield Found(found.start, found.end, "phone", f"0{found.normal}")
     yield from _spans(_CUED_CARD, plain, "card", "v", only_value=True)
     yield from _bank_cards(plain)
     yield from _spans(_ABROAD, plain, "phone", "n")
@@ -264,11 +280,12 @@ def _identity_cards(plain: str) -> Iterator[Found]:
     for found in _spans(_ID_FOURS, plain, "id", "n"):
         if re.fullmatch(rf"\d{{6}}{_DATE8}\d{{3}}[\dX]", found.normal):
             yield found
+    yield from _spans(_ID15, plain, "id", "n")
     yield from _spans(_CUED_ID, plain, "id", "v", only_value=True)
 
 
 def _bank_cards(plain: str) -> Iterator[Found]:
-    for found in _spans(_CARD, plain, "card", "n"):
+    for found in (*_spans(_CARD, plain, "card", "n"), *_spans(_UNION_PAY, plain, "card", "n")):
         digits = found.normal
         union_pay = digits.startswith("62") and len(digits) >= 16
         if union_pay or (13 <= len(digits) <= 19 and luhn(digits) and not _STAMP.match(digits)):

@@ -192,7 +192,8 @@ def _parsed(number: int, line: bytes | None) -> Parsed:
 def csv_rows(file: TextIO) -> Iterator[Parsed]:
     """Submissions of a CSV file: the first row names the fields, dotted where nested (`place.text`, `reporter.id`).
 
-    Empty cells are absent fields. A bad row comes in its place; a bad header raises Rejected (422) before any row.
+    Empty cells are absent fields. A bad row comes in its place; a bad header raises Rejected before any row. A file in
+    another encoding than UTF-8 is read with `errors="surrogateescape"`, so that only the rows that break it are bad.
     """
     reader = csv.reader(file)
     try:
@@ -200,6 +201,10 @@ def csv_rows(file: TextIO) -> Iterator[Parsed]:
     except csv.Error:
         raise malformed("the header row is no CSV") from None
     _check_header(header)
+    yield from _csv_body(reader, header)
+
+
+def _csv_body(reader: Any, header: list[str]) -> Iterator[Parsed]:
     while True:
         line = reader.line_num + 1
         try:
@@ -214,11 +219,31 @@ def csv_rows(file: TextIO) -> Iterator[Parsed]:
 
 
 def _check_header(header: list[str]) -> None:
-    unknown = sum(name not in _COLUMNS for name in header)
-    if unknown or len(set(header)) != len(header) or "text" not in header:
-        known = ", ".join(sorted(_COLUMNS))
-        detail = f"name each column once, `text` among them; {unknown} of the names are unknown; known are {known}"
-        raise Rejected(422, "csv_header", "The first row of the CSV file must name its columns", [Mistake("", detail)])
+    if not header:
+        raise _bad_header("the file is empty")
+    if any(_foreign(name) for name in header):
+        raise malformed(_NOT_UTF8)
+    # A name may be a file's first tip where the names are missing: columns are told by their number.
+    unknown = [str(number) for number, name in enumerate(header, start=1) if name not in _COLUMNS]
+    if unknown:
+        raise _bad_header(f"unknown: column {', '.join(unknown[:20])}")
+    if len(set(header)) != len(header):
+        raise _bad_header("a name stands twice")
+    if "text" not in header:
+        raise _bad_header("there is no column `text`")
+
+
+def _bad_header(fault: str) -> Rejected:
+    detail = f"{fault}; name each column once, `text` among them; known are {', '.join(sorted(_COLUMNS))}"
+    return Rejected(422, "csv_header", "The first row of the CSV file must name its columns", [Mistake("", detail)])
+
+
+_NOT_UTF8: Final = "not UTF-8: save the file as `CSV UTF-8`, or convert it with `iconv -f GBK -t UTF-8`"
+
+
+def _foreign(cell: str) -> bool:
+    """Whether bytes that are no UTF-8 were carried along."""
+    return any("\ud800" <= sign <= "\udfff" for sign in cell)
 
 
 def _csv_row(line: int, header: list[str], cells: list[str]) -> Parsed:
@@ -229,6 +254,8 @@ def _csv_row(line: int, header: list[str], cells: list[str]) -> Parsed:
         if cell:
             outer, _, inner = name.rpartition(".")
             (submission.setdefault(outer, {}) if outer else submission)[inner] = _cell(name, cell)
+    if any(_foreign(cell) for cell in cells):
+        return Parsed(line, problem=malformed(_NOT_UTF8))
     if any("\0" in cell for cell in cells):
         return Parsed(line, problem=malformed("holds the character U+0000"))
     return Parsed(line, submission)

@@ -12,6 +12,7 @@ TiplineError
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import msgspec
 
@@ -24,11 +25,15 @@ class Mistake(msgspec.Struct, frozen=True):
 
 
 class TiplineError(Exception):
-    """Base of all errors of ours."""
+    """Base of all errors of ours. `exit_code` is what the command line ends with (docs/contracts.md)."""
+
+    exit_code: ClassVar[int] = 69
 
 
 class Rejected(TiplineError):
     """Refused at the door. `status` is the HTTP status, `slug` the stable name of the problem."""
+
+    exit_code = 65
 
     def __init__(self, status: int, slug: str, title: str, mistakes: Sequence[Mistake] = ()) -> None:
         super().__init__(title)
@@ -50,6 +55,8 @@ class Conflict(Rejected):
 class BadRecord(TiplineError):
     """Bytes in a log that are no record of ours. `reason` is one of the dead letters' reasons."""
 
+    exit_code = 65
+
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
@@ -59,6 +66,8 @@ class BadRecord(TiplineError):
 class BadCounty(TiplineError):
     """A county directory with mistakes: each `file:line: key: what and how to mend it`."""
 
+    exit_code = 65
+
     def __init__(self, mistakes: Sequence[str]) -> None:
         super().__init__("\n".join(mistakes))
         self.mistakes = tuple(mistakes)
@@ -66,6 +75,8 @@ class BadCounty(TiplineError):
 
 class Unavailable(TiplineError):
     """A store or service is away or full; nothing was done. `retry_after` in seconds."""
+
+    exit_code = 75
 
     def __init__(self, what: str, retry_after: int = 5) -> None:
         super().__init__(what)

@@ -1,7 +1,8 @@
 """Problem documents (RFC 9457): how every refusal of tipline looks on the wire. Pure: errors in, dict or bytes out.
 
-Shape: `{type, title, status, detail?, errors?: [{pointer, detail}], retry_after?}`. `type` is
-`urn:tipline:problem:<slug>`; the slug is stable and what programs read. No value that a caller sent is repeated.
+Shape: `{type, title, status, detail?, errors: [{pointer, detail}], retry_after?}`. `type` is
+`urn:tipline:problem:<slug>`; the slug is stable and what programs read. `errors` is never empty: what concerns the whole
+request has the pointer "". No value that a caller sent is repeated.
 """
 
 from __future__ import annotations
@@ -24,9 +25,13 @@ def problem(
     document: dict[str, Any] = {"type": TYPE_PREFIX + slug, "title": title, "status": status}
     if detail:
         document["detail"] = detail
-    if mistakes:
-        document["errors"] = [{"pointer": mistake.pointer, "detail": mistake.detail} for mistake in mistakes]
+    document["errors"] = errors(title, mistakes)
     return document
+
+
+def errors(title: str, mistakes: Sequence[Mistake]) -> list[dict[str, str]]:
+    """The list `errors` of a problem."""
+    return [{"pointer": one.pointer, "detail": one.detail} for one in mistakes or [Mistake("", title)]]
 
 
 def of_rejected(error: Rejected) -> dict[str, Any]:

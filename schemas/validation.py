@@ -51,13 +51,14 @@ def is_valid(name: str, document: object) -> bool:
 
 
 def mistakes(name: str, document: object) -> list[Mistake]:
-    """What is wrong with `document`, at most MAX_MISTAKES, most specific first; empty when it conforms.
+    """What is wrong with `document`, at most MAX_MISTAKES; empty when it conforms.
 
-    The offending value is never repeated: it may be somebody's identity.
+    A pointer leads to the value at fault, also to one that is missing or should not be there. The value itself is never
+    repeated: it may be somebody's identity.
     """
     if is_valid(name, document):
         return []
-    found = [Mistake(_pointer(error.absolute_path), _words(error)) for error in _slow(name).iter_errors(document)]
+    found = list(dict.fromkeys(one for error in _slow(name).iter_errors(document) for one in _mistakes_of(error)))
     if not found:  # The two differ (a known list in the tests): the stricter one wins.
         found = [
             Mistake("/" + "/".join(str(p) for p in e.instance_path), f"breaks the rule {e.kind.name}")
@@ -70,15 +71,23 @@ def _pointer(path: Any) -> str:
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
 
 
-def _words(error: Any) -> str:
-    rule, limit = error.validator, error.validator_value
+def _mistakes_of(error: Any) -> list[Mistake]:
+    where, rule, instance = error.absolute_path, error.validator, error.instance
     if rule == "required":
-        missing = [name for name in limit if name not in error.instance]
-        return f"required: add {', '.join(missing)}"
+        return [
+            Mistake(_pointer([*where, name]), f"required: add {name}")
+            for name in error.validator_value
+            if name not in instance
+        ]
     if rule == "additionalProperties":
         known = error.schema.get("properties", {})
-        unknown = [_printable(name) for name in error.instance if name not in known]
-        return f"unknown field {', '.join(unknown[:5])}; allowed are {', '.join(sorted(known))}"
+        unknown = [_printable(name) for name in instance if name not in known]
+        words = f"allowed are {', '.join(sorted(known))}"
+        return [Mistake(_pointer([*where, name]), f"unknown field {name}; {words}") for name in unknown[:5]]
+    return [Mistake(_pointer(where), _words(rule, error.validator_value))]
+
+
+def _words(rule: str, limit: Any) -> str:
     if rule == "enum":
         return "must be one of " + ", ".join("null" if v is None else str(v) for v in limit)
     return {

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, Executable, Table, create_engine, event, inspect, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from schemas.errors import TiplineError, Unavailable
 
@@ -77,6 +77,14 @@ _MIGRATION_LOCK: Final = 7_140_253
 
 class FutureDatabase(TiplineError):
     """The database was written by a later version of tipline."""
+
+    exit_code = 65
+
+
+class BadDatabase(TiplineError):
+    """The file is no database, or a damaged one."""
+
+    exit_code = 65
 
 
 def open_database(url: str, *, pool_size: int = 10) -> Engine:
@@ -220,10 +228,16 @@ def version(connection: Connection) -> str | None:
 def migrate(engine: Engine) -> None:
     """Brings the database to HEAD; does nothing when it is there. Several processes may call it at once.
 
-    Raises FutureDatabase when a later version wrote it, Unavailable when it does not answer.
+    Raises FutureDatabase when a later version wrote it, BadDatabase for what is none, Unavailable when it does not
+    answer.
     """
-    with reading(engine) as connection:
-        current = version(connection)
+    try:
+        with reading(engine) as connection:
+            current = version(connection)
+    except DatabaseError as error:
+        raise BadDatabase(
+            f"{engine.url.database}: {error.orig}. Restore the last good backup, or name another --data"
+        ) from None
     if current == HEAD:
         return
     with writing(engine) as connection:

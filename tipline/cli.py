@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -86,7 +87,7 @@ def root() -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point: turns our errors into one clear line and the pinned exit code."""
-    from schemas.errors import BadCounty, TiplineError, Unavailable
+    from schemas.errors import TiplineError
 
     try:
         code = root.main(args=list(argv) if argv is not None else None, prog_name="tipline", standalone_mode=False)
@@ -101,18 +102,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         code = 130
     except BrokenPipeError:
         code = 141
-    except Unavailable as error:
-        code = _say(error, LATER)
-    except BadCounty as error:
-        for mistake in error.mistakes:
-            click.echo(mistake, err=True)
-        code = BAD_DATA
     except TiplineError as error:
-        code = _say(error, MISSING)
+        click.echo(words_of(error), err=True)
+        code = error.exit_code
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = "make room and try again" if full else "name another place, or mend this one"
+        click.echo(f"tipline: {error.filename or 'file'}: {error.strerror or error}: {hint}", err=True)
+        code = LATER if full else MISSING
     sys.stdout.flush()
     sys.exit(code if isinstance(code, int) else OK)
 
 
-def _say(error: Exception, code: int) -> int:
-    click.echo(f"tipline: {error}", err=True)
-    return code
+def words_of(error: Exception) -> str:
+    """One of our errors as the command line says it: a county's mistakes a line each, else one line with its details."""
+    from schemas.errors import BadCounty, Rejected
+
+    if isinstance(error, BadCounty):
+        return str(error)
+    details = [one.detail for one in error.mistakes] if isinstance(error, Rejected) else []
+    return ". ".join([f"tipline: {error}", *details])

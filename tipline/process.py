@@ -12,6 +12,7 @@ from producers.admission import admit
 from producers.client import with_message_ids
 from producers.keyring import Keyring
 from producers.parsing import Parsed
+from schemas import problems
 from schemas.errors import Mistake, Rejected
 from schemas.records import Tip, public
 from schemas.times import parse_time
@@ -116,8 +117,5 @@ def _admit(
 def _line(entry: str | _Refused, offline: Offline) -> tuple[bool, bytes]:
     if isinstance(entry, str):
         return True, orjson.dumps(public(offline.latest[entry]))
-    error = {
-        "title": entry.error.title,
-        "errors": [{"pointer": m.pointer, "detail": m.detail} for m in entry.error.mistakes],
-    }
+    error = {"title": entry.error.title, "errors": problems.errors(entry.error.title, entry.error.mistakes)}
     return False, orjson.dumps({"line": entry.line, "message_id": entry.message_id, "error": error})

@@ -1,12 +1,13 @@
-"""Rows of a file or of standard input: NDJSON, or CSV by the file's name."""
+"""Rows of a file or of standard input: NDJSON or CSV."""
 
 from __future__ import annotations
 
 import io
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import IO
 
 from producers.parsing import Parsed, csv_rows, ndjson_rows
 
@@ -14,19 +15,22 @@ _CHUNK = 1 << 16
 
 
 @contextmanager
-def read_rows(name: str) -> Iterator[tuple[Iterator[Parsed], int | None]]:
-    """(rows, about how many) of the file `name`; `-` is standard input, whose length is not known."""
-    if name == "-":
-        yield ndjson_rows(iter(lambda: sys.stdin.buffer.read(_CHUNK), b"")), None
-        return
+def read_rows(name: str, format_: str | None = None) -> Iterator[tuple[Iterator[Parsed], int | None]]:
+    """(rows, about how many) of the file `name`; `-` is standard input, whose length is not known. `format_` is `csv` or
+    `ndjson`; None goes by the name."""
     path = Path(name)
-    if path.suffix.lower() == ".csv":
-        with path.open(encoding="utf-8-sig", newline="") as text:
-            total = max(0, sum(1 for _ in text) - 1)
-            text.seek(0)
+    csv = format_ == "csv" or (format_ is None and path.suffix.lower() == ".csv")
+    source: IO[bytes] = sys.stdin.buffer if name == "-" else path.open("rb")
+    with nullcontext(source) if name == "-" else source as file:
+        total = None if name == "-" else max(0, _lines(file) - csv)
+        if not csv:
+            yield ndjson_rows(iter(lambda: file.read(_CHUNK), b"")), total
+            return
+        with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
             yield csv_rows(text), total
-        return
-    with path.open("rb") as file:
-        total = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(_CHUNK), b""))
-        file.seek(0, io.SEEK_SET)
-        yield ndjson_rows(iter(lambda: file.read(_CHUNK), b"")), total
+
+
+def _lines(file: IO[bytes]) -> int:
+    count = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(_CHUNK), b""))
+    file.seek(0)
+    return count

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import gc
 import logging
+import os
 import signal
 import socket
 import threading
@@ -44,6 +45,10 @@ from tipline.pages import Reach, make_pages
 from tipline.store import Store, entropy, now_ms
 
 _log = logging.getLogger("tipline.serve")
+
+
+class CannotListen(TiplineError):
+    """The address is taken, or none of this machine's."""
 
 
 class Embedded:
@@ -251,10 +256,16 @@ class _Server(uvicorn.Server):
 def run(
     embedded: Embedded, host: str, port: int, ready: Callable[[str], None], tls: dict[str, Any] | None = None
 ) -> int:
-    """Serves until SIGTERM or SIGINT -> exit code. `ready(url)` is called once the port answers."""
-    listener = socket.create_server(
-        (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=512, reuse_port=False
-    )
+    """Serves until SIGTERM or SIGINT -> exit code. `ready(url)` is called once the port answers. Raises CannotListen."""
+    try:
+        listener = socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=512, reuse_port=False
+        )
+    except OSError as error:
+        words = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise CannotListen(
+            f"cannot listen on {host}:{port} ({words}). Choose another --port or --host, or stop what holds it"
+        ) from None
     url = f"{'https' if tls else 'http'}://{host if ':' not in host else f'[{host}]'}:{listener.getsockname()[1]}"
     config = uvicorn.Config(
         embedded.app(),

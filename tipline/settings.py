@@ -7,7 +7,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
 
@@ -23,6 +23,8 @@ _ELSEWHERE = frozenset(
 class BadSettings(TiplineError):
     """A setting that is unknown or cannot be read; the message says which, where from and how to mend it."""
 
+    exit_code = 2
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The effective settings of one installation."""
@@ -32,7 +34,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: County directories, separated by the system's path separator; empty: the packaged example.
     county: str = ""
     host: str = "127.0.0.1"
-    port: int = 8080
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080
     #: `kafka://HOST:PORT` for the distributed log; empty: embedded.
     log: str = ""
     #: SQLAlchemy URL of the work database; empty: `work.db` in `data`.
@@ -40,10 +42,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: File of the keyring; empty: `keys.json` in `data`.
     keys: str = ""
     #: Requests a second that one token may make on average; bursts of ten times that.
-    rate: float = 200.0
+    rate: Annotated[float, msgspec.Meta(gt=0)] = 200.0
     #: Bytes the log of tips may take before the door answers 503; 0: no cap.
-    max_bytes: int = 0
-    log_level: str = "info"
+    max_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
 
 
 def load_settings(environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Settings:
@@ -63,6 +65,8 @@ def load_settings(environ: Mapping[str, str], overrides: Mapping[str, Any] | Non
     for name, value in environ.items():
         if name.startswith(PREFIX) and name not in _ELSEWHERE:
             values[name.removeprefix(PREFIX).lower()] = value
+    if "log_level" in values:
+        values["log_level"] = str(values["log_level"]).lower()
     for name in values:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
@@ -76,12 +80,23 @@ def load_settings(environ: Mapping[str, str], overrides: Mapping[str, Any] | Non
     try:
         return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise BadSettings(f"settings: {error}") from None
+        words, _, where = str(error).partition(" - at `$.")
+        name = where.rstrip("`")
+        wanted = " or ".join(get_args(get_type_hints(Settings)[name])) if name == "log_level" else ""
+        raise BadSettings(
+            f"{PREFIX}{name.upper()} (or `{name}` in the file of TIPLINE_CONFIG): {words}"
+            + (f"; write {wanted}" if wanted else "")
+        ) from None
 
 
 def effective(overrides: Mapping[str, Any] | None = None) -> Settings:
     """Settings of this process."""
     return load_settings(os.environ, overrides)
+
+
+def override(settings: Settings, **changes: Any) -> Settings:
+    """The settings with what is not None of `changes`."""
+    return msgspec.structs.replace(settings, **{name: value for name, value in changes.items() if value is not None})
 
 
 def counties_of(settings: Settings) -> list[str]:

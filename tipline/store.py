@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from schemas.errors import TiplineError
-from tipline.settings import Settings, counties_of
+from schemas.errors import BadCounty, TiplineError
+from tipline.settings import BadSettings, Settings, counties_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -42,16 +42,37 @@ class Store:
         self._engine: Engine | None = None
         self._intake: SqliteIntake | None = None
         self._keyring: Keyring | None = None
+        self._held: int | None = None
         if not create and not self.path.is_dir():
             raise NoStore(
                 f"{self.path}: there is no such data directory. Start `tipline serve --data {self.path}` once, or name another with --data or TIPLINE_DATA"
             )
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds people's words and numbers
         except OSError as error:
             raise NoStore(
                 f"{self.path}: cannot be made ({error.strerror}). Choose a directory that you may write, with --data or TIPLINE_DATA"
             ) from None
+
+    def hold(self) -> None:
+        """Makes this process the only one that decides here, until it closes the store or ends in whatever way.
+
+        Raises NoStore when another does: two would decide the same records, each from a state of its own.
+        """
+        import fcntl
+
+        descriptor = os.open(self.path / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            raise NoStore(
+                f"{self.path}: is served already, by process {holder}. Stop that one, or name another directory with --data"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        self._held = descriptor
 
     @property
     def database_url(self) -> str:
@@ -62,9 +83,20 @@ class Store:
     def engine(self) -> Engine:
         """The work database, migrated to this version."""
         if self._engine is None:
+            from sqlalchemy.exc import SQLAlchemyError
+
             from sinks.database import migrate, open_database
 
-            self._engine = open_database(self.database_url)
+            if not self.settings.database:
+                from streams.embedded.intake import make_private
+
+                make_private(self.path / "work.db")
+            try:
+                self._engine = open_database(self.database_url)
+            except (ValueError, SQLAlchemyError) as error:
+                raise BadSettings(
+                    "TIPLINE_DATABASE: is no database of ours; write it like postgresql+psycopg://user@host/name"
+                ) from error
             migrate(self._engine)
         return self._engine
 
@@ -86,22 +118,20 @@ class Store:
     def keyring(self) -> Keyring:
         """The keys; made at the first call of a store that has none yet."""
         if self._keyring is None:
-            from producers.keyring import Keyring, read_keyring, write_keyring
+            from producers.keyring import BadKeyring, Keyring, read_keyring, write_keyring
 
             path = self.keyring_path
             if not path.exists():
-                if (
-                    self.path.joinpath("intake.db").exists()
-                    and self.path.joinpath("intake.db").stat().st_size > 65536
-                    and not self.settings.keys
-                ):
+                if self.path.joinpath("intake.db").exists() and self.intake.has_tips():
                     raise NoStore(
                         f"{path}: the keys of this store are missing, and without them nothing sealed can be opened. Put the file back, or name it with TIPLINE_KEYS"
                     )
                 try:
                     write_keyring(path, Keyring.create(entropy))
-                except FileExistsError:
-                    pass  # Another process was quicker: its keys count.
+                except BadKeyring:
+                    if not path.exists():
+                        raise
+                    # Another process was quicker: its keys count.
             self._keyring = read_keyring(path)
         return self._keyring
 
@@ -134,13 +164,7 @@ class Store:
 
     def bundles(self) -> list[Bundle]:
         """The county directories of the settings, loaded and checked. Raises BadCounty with every mistake."""
-        from tipline.county import find_county, load_county
-
-        bundles = [load_county(find_county(name or "anping")) for name in counties_of(self.settings)]
-        ids = [bundle["county"]["id"] for bundle in bundles]
-        if len(set(ids)) != len(ids):
-            raise NoStore(f"two county directories have the same id ({', '.join(ids)}): give --county each only once")
-        return bundles
+        return bundles_of(self.settings)
 
     def close(self) -> None:
         """Closes what was opened."""
@@ -148,3 +172,25 @@ class Store:
             self._intake.close()
         if self._engine is not None:
             self._engine.dispose()
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
+
+def bundles_of(settings: Settings) -> list[Bundle]:
+    """The county directories of the settings, loaded and checked. Raises BadCounty with every mistake of all of them."""
+    from tipline.county import find_county, load_county
+
+    bundles: list[Bundle] = []
+    mistakes: list[str] = []
+    for name in counties_of(settings):
+        try:
+            bundles.append(load_county(find_county(name)))
+        except BadCounty as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise BadCounty(mistakes)
+    ids = [bundle["county"]["id"] for bundle in bundles]
+    if len(set(ids)) != len(ids):
+        raise BadCounty([f"two county directories have the same id ({', '.join(ids)}): give --county each only once"])
+    return bundles

@@ -6,6 +6,7 @@ all of them: whoever gets the lock first commits for the others (group commit). 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
@@ -71,6 +72,8 @@ _FAULTS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
 class BadStore(TiplineError):
     """The file is not ours, was written by a later version, or cannot promise durability; the message says which."""
 
+    exit_code = 65
+
 
 class _Pending:
     """One caller's records, and the answer once there is one."""
@@ -91,7 +94,7 @@ class SqliteIntake:
         self, path: Path, *, max_bytes: int | None = None, max_pending: int = 20_000, busy_ms: int = 10_000
     ) -> None:
         """Opens the file, creates or migrates it. `max_bytes` caps the database (not its WAL); `max_pending` caps the
-        records that wait for a commit. Raises BadStore, or Unavailable when it cannot be opened."""
+        records that wait for a commit. Raises BadStore, Unavailable, or OSError when the file cannot be opened at all."""
         self._path = path
         self._max_pending = max_pending
         self._lock = threading.Lock()  # the write connection
@@ -107,7 +110,9 @@ class SqliteIntake:
             _migrate(self._write, path)
             self._reader = _open(path, busy_ms)
             self._reader.execute("PRAGMA query_only = ON")
-        except (sqlite3.Error, OSError) as error:
+        except sqlite3.Error as error:
+            if _name_of(error) in ("SQLITE_NOTADB", "SQLITE_CORRUPT"):
+                raise BadStore(f"{path}: {error}. Restore the last good backup, or name another --data") from None
             raise Unavailable(f"{path}: {error}") from None
         self.limit_bytes(max_bytes)
         self._end = self._last()
@@ -281,6 +286,10 @@ class SqliteIntake:
 
     # --- look-ups ---
 
+    def has_tips(self) -> bool:
+        """Whether anything was ever accepted here."""
+        return bool(self._select("SELECT 1 FROM tips WHERE type = 'tip' LIMIT 1"))
+
     def lookup(self, tip_id: str) -> bytes | None:
         """The record of a tip, or None."""
         rows = self._select("SELECT value FROM tips WHERE key = ? AND type = 'tip'", tip_id)
@@ -368,8 +377,18 @@ def _name_of(error: sqlite3.Error) -> str:
     return getattr(error, "sqlite_errorname", type(error).__name__)
 
 
+def make_private(path: Path) -> None:
+    """Makes a database's file, readable by its owner alone, where there is none; its WAL takes the mode from there.
+
+    A file that exists must never be opened and closed beside SQLite: closing any descriptor of it drops the locks of
+    this process's connections, and the next process that closes the database deletes the WAL which they still write to.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
 def _open(path: Path, busy_ms: int) -> sqlite3.Connection:
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # the WAL takes its mode from here
+    make_private(path)
     connection = sqlite3.connect(path, timeout=busy_ms / 1000, isolation_level=None, check_same_thread=False)
     connection.execute(f"PRAGMA page_size = {_PAGE}")
     connection.execute("PRAGMA journal_mode = WAL")

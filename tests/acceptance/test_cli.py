@@ -58,6 +58,14 @@ def test_help_names_every_command(make_serving: Callable[..., Any]) -> None:
         (["explain", "00000000-0000-0000-0000-000000000000", "--data", "nowhere"], 69, "nowhere"),
         (["submit", "/dev/null", "--url", "http://127.0.0.1:9"], 2, "TIPLINE_TOKEN"),
         (["process", "missing.ndjson", "--out", "-"], 2, "missing.ndjson"),
+        (["process", "/dev/null", "--out", "no/such/place"], 69, "no/such/place"),
+        (["process", "/dev/null", "--out", "-", "--county", "atlantis"], 65, "atlantis"),
+        (["process", "/dev/null", "--out", "-", "--format", "csv"], 65, "the file is empty"),
+        (["submit", "/dev/null", "--url", "ftp://x", "--token", "t"], 2, "http://127.0.0.1:8080"),
+        (["serve", "--port", "99999"], 2, "65535"),
+        (["stats", "--data", ".", "--from", "yesterday"], 2, "2026-10-20T08:00:00+08:00"),
+        (["routes", "test", "x", "--at", "noon"], 2, "2026-10-20T08:00:00+08:00"),
+        (["county", "check", "atlantis"], 2, "atlantis"),
     ],
 )
 def test_errors_say_what_where_and_how_with_the_pinned_code(make_serving: Callable[..., Any], arguments: list[str], code: int, said: str) -> None:
@@ -69,7 +77,92 @@ def test_errors_say_what_where_and_how_with_the_pinned_code(make_serving: Callab
 
 def test_an_unknown_setting_is_an_error_that_suggests_the_right_one(make_serving: Callable[..., Any]) -> None:
     done = make_serving({"TIPLINE_PROT": "1"}, start=False).cli("doctor")
-    assert done.returncode == 69 and "TIPLINE_PORT" in done.stderr
+    assert done.returncode == 2 and "TIPLINE_PORT" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("TIPLINE_PORT", "99999", "65535"),
+        ("TIPLINE_PORT", "eighty", "TIPLINE_PORT"),
+        ("TIPLINE_LOG_LEVEL", "loud", "warning"),
+        ("TIPLINE_RATE", "0", "TIPLINE_RATE"),
+        ("TIPLINE_DATABASE", "mysql://tipline:hidden@localhost/tipline", "postgresql+psycopg://"),
+        ("TIPLINE_CONFIG", "nowhere.toml", "nowhere.toml"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(make_serving: Callable[..., Any], name: str, value: str, said: str) -> None:
+    done = make_serving({name: value}, start=False).cli("token", "create", "--role", "ops")
+    assert done.returncode == 2 and name in done.stderr and said in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and "hidden" not in done.stderr
+
+
+def test_variables_win_over_the_file_and_options_over_both(make_serving: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "tipline.toml").write_text(f'data = "{tmp_path / "by-file"}"\nport = 1\n', "utf-8")
+    service = make_serving({"TIPLINE_CONFIG": str(tmp_path / "tipline.toml")}, start=False)
+    del service.environ["TIPLINE_DATA"]
+    create = ("token", "create", "--role", "ops")
+    assert service.cli(*create).returncode == 0 and (tmp_path / "by-file" / "work.db").exists()
+    service.environ["TIPLINE_DATA"] = str(tmp_path / "by-variable")
+    assert service.cli(*create).returncode == 0 and (tmp_path / "by-variable" / "work.db").exists()
+    assert service.cli(*create, "--data", str(tmp_path / "by-option")).returncode == 0 and (tmp_path / "by-option" / "work.db").exists()
+
+
+#: Commands that talk to a server or to Kafka instead of the store, and the demo, which makes its own.
+ELSEWHERE = {"submit", "demo", "gateway", "worker", "sink", "topics", "consume"}
+
+
+@pytest.mark.parametrize("path", sorted(p for p in ALL if p[0] not in ELSEWHERE), ids=" ".join)
+def test_every_local_command_takes_data_and_county(path: tuple[str, ...]) -> None:
+    assert {"data", "county"} <= {option.name for option in ALL[path].params}
+
+
+def test_a_store_is_served_once(serving: Any) -> None:
+    done = serving.cli("serve", "--port", "0")
+    assert done.returncode == 69 and f"process {serving.process.pid}" in done.stderr
+    assert serving.call("GET", "/readyz").status == 200
+    serving.kill()
+    serving.start()
+
+
+def test_a_port_in_use_is_told(serving: Any, tmp_path: Path) -> None:
+    port = serving.url.rpartition(":")[2]
+    done = serving.cli("serve", "--data", str(tmp_path / "other"), "--port", port)
+    assert done.returncode == 69 and f":{port} (Address already in use)" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["intake.db", "work.db"])
+def test_files_that_are_no_store_of_ours_stop_the_start(make_serving: Callable[..., Any], name: str) -> None:
+    service = make_serving(start=False)
+    service.data.mkdir()
+    (service.data / name).write_text("minutes of the meeting\n" * 100, "utf-8")
+    done = service.cli("serve", "--port", "0")
+    assert done.returncode == 65 and name in done.stderr and "Traceback" not in done.stderr
+    assert (service.data / name).read_text("utf-8").startswith("minutes")
+
+
+def test_lost_keys_stop_the_start_and_none_are_made_anew(serving: Any) -> None:
+    token = serving.token("intake", "--source", "wechat:a")
+    assert serving.call("POST", "/v1/tips", token, {"text": "马店村口路灯不亮"}).status == 202
+    serving.stop()
+    (serving.data / "keys.json").unlink()
+    done = serving.cli("serve", "--port", "0")
+    assert done.returncode == 69 and "keys.json" in done.stderr
+    assert not (serving.data / "keys.json").exists()
+
+
+def test_what_is_stored_is_for_its_owner_alone(serving: Any) -> None:
+    token = serving.token("intake", "--source", "wechat:a")
+    assert serving.call("POST", "/v1/tips", token, {"text": "马店村口路灯不亮"}).status == 202
+    assert serving.data.stat().st_mode & 0o077 == 0
+    assert [path.name for path in serving.data.iterdir() if path.is_file() and path.stat().st_mode & 0o077] == []
+
+
+def test_the_first_line_is_for_programs_and_the_rest_helps_a_newcomer(make_serving: Callable[..., Any]) -> None:
+    service = make_serving()
+    assert service.process is not None and service.process.stdout is not None
+    rest = "".join(service.process.stdout.readline() for _ in range(3))
+    assert service.url in rest and "tipline token create" in rest and "anping" in rest
 
 
 def test_the_service_being_away_is_try_later(make_serving: Callable[..., Any], tmp_path: Path) -> None:
@@ -110,6 +203,19 @@ def test_csv_is_read_like_ndjson(make_serving: Callable[..., Any], tmp_path: Pat
     first, second = map(json.loads, done.stdout.splitlines())
     assert first["area"] == "anping/xiliangwa/dashaocun" and second["line"] == 3
     assert done.returncode == 1
+
+
+def test_a_file_in_another_encoding_is_told_row_by_row(make_serving: Callable[..., Any], tmp_path: Path) -> None:
+    rows = [b"message_id,text", "1,马店村井盖丢了".encode(), "2,马店村井盖丢了".encode("gbk"), "3,大邵村路灯不亮".encode()]
+    (tmp_path / "in.csv").write_bytes(b"\n".join(rows) + b"\n")
+    (tmp_path / "head.csv").write_bytes("text,标题\nx,y\n".encode("gbk"))
+    service = make_serving(start=False)
+    done = service.cli("process", str(tmp_path / "in.csv"), "--out", "-")
+    first, second, third = map(json.loads, done.stdout.splitlines())
+    assert done.returncode == 1 and (first["message_id"], third["message_id"]) == ("1", "3")
+    assert second["line"] == 3 and "UTF-8" in second["error"]["errors"][0]["detail"]
+    head = service.cli("process", str(tmp_path / "head.csv"), "--out", "-")
+    assert head.returncode == 65 and "iconv" in head.stderr and "Traceback" not in head.stderr
 
 
 def test_doctor_finds_a_readable_keyring(make_serving: Callable[..., Any]) -> None:

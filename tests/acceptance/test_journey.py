@@ -7,6 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sinks.database import reading, version
+from tipline.settings import load_settings
+from tipline.store import Store
+
 Until = Callable[..., Any]
 
 FIRE = "大邵村东头柴火垛着了，离房子就十来米，快来人"
@@ -136,3 +140,29 @@ def test_identities_are_in_no_file_in_the_clear_and_can_be_revealed_and_erased(s
     assert serving.cli("erase", "--tip", tip_id, "--reason", "test").returncode == 0
     assert serving.cli("reveal", tip_id, "--reason", "test").returncode == 1
     assert decision(serving, until, token, tip_id)["incident_id"] == said["incident_id"]
+
+
+def test_local_commands_beside_serve_take_nothing_from_it(serving: Any, until: Until) -> None:
+    """Commands open and close the very files that `serve` writes; what it accepts afterwards must be on the disk all the
+    same, for every other process and for a kill."""
+    token = serving.token("intake", "--source", "wechat:beside")
+    tip_ids = []
+    for number in range(3):
+        store = Store(load_settings({}, {"data": str(serving.data)}))  # this process is another one than the service's
+        assert version_of(store) and store.intake.counties() == ["anping"]
+        store.close()
+        sent = serving.call("POST", "/v1/tips", token, {"message_id": f"b{number}", "text": f"{FIRE}{number}", "reporter": {"phone": "13800138000"}})
+        assert sent.status == 202
+        tip_ids.append(sent.json["tip_id"])
+        decision(serving, until, token, tip_ids[-1])
+    assert "13800138000" in serving.cli("reveal", tip_ids[-1], "--reason", "test").stdout
+    serving.kill()
+    serving.start()
+    assert [serving.call("GET", f"/v1/tips/{tip_id}/decision", token).status for tip_id in tip_ids] == [200] * 3
+    checked = serving.cli("verify")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def version_of(store: Store) -> str | None:
+    with reading(store.engine) as connection:
+        return version(connection)

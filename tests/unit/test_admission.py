@@ -180,19 +180,25 @@ def test_a_hotlines_token_makes_it_a_hotline() -> None:
         ({"place": {"lat": True, "lon": 1}}, "/place/lat"),
         ({"place": {"area": "Anping/../x"}}, "/place/area"),
         ({"place": "市场"}, "/place"),
-        ({"reporter": {"wechat": "x"}}, "/reporter"),
+        ({"reporter": {"wechat": "x"}}, "/reporter/wechat"),
         ({"attachments": [{"url": "a b"}]}, "/attachments/0/url"),
         ({"attachments": [{}] * 21}, "/attachments"),
         ({"attachments": [{"sha256": "00"}]}, "/attachments/0/sha256"),
         ({"category_hint": "murder"}, "/category_hint"),
         ({"lang": "Chinese please"}, "/lang"),
-        ({"colour": "red"}, ""),
+        ({"colour": "red"}, "/colour"),
+        ({"a/b~c": "red"}, "/a~1b~0c"),
     ],
 )
 def test_mistakes_are_pointed_at(change: dict[str, Any], pointer: str) -> None:
     error = refused({"text": "x", **change})
     assert error.status == 422
     assert pointer in [one.pointer for one in error.mistakes]
+
+
+def test_what_is_missing_is_pointed_at_once() -> None:
+    assert [one.pointer for one in refused({"source": "wechat:a"}).mistakes] == ["/text"]
+    assert refused({"13812345678": "x", "text": "x"}).mistakes[0].pointer == "/[phone:????????]"
 
 
 @pytest.mark.parametrize("document", [None, [], "x", 3, {}, True])

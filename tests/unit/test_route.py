@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -9,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.records import AreaCandidate
+from schemas.records import AreaCandidate, Place
 from schemas.times import HOUR, MINUTE, parse_time
 from schemas.vocabulary import CATEGORIES, CHANNELS, LEVELS, SUBTYPES
 from streams.stages.county import compile_county
+from streams.stages.locate import locate
 from streams.stages.route import Case, Routed, route, trace
 from tipline.county import find_county, load_county
 
@@ -203,6 +206,46 @@ def cases(draw: st.DrawFn) -> Case:
 @settings(max_examples=500)
 @given(cases())
 def test_routing_is_total(case: Case) -> None:
+    check_routed(case)
+
+
+def test_routing_is_total_over_ten_thousand_tips() -> None:
+    """Tips as they come: places named, misnamed or not at all, points in, at the border of and outside the county."""
+    dice = random.Random(20261125)
+    names = [name for area in COUNTY.areas.values() for name in (area.zh, area.en)] + ["小王庄", "北京", "某村", "", ""]
+    stations: Counter[str] = Counter()
+    for _ in range(10_000):
+        text = "".join(dice.sample([dice.choice(names), dice.choice(names), "民警收了钱", "快来人", "动手打人", "车胎被扎", "着火了"], 3))
+        point = (dice.uniform(37.9, 38.5), dice.uniform(115.2, 115.9)) if dice.random() < 0.4 else (None, None)
+        place = Place(text=dice.choice([None, dice.choice(names) or None]), lat=point[0], lon=point[1])
+        source = dice.choice(["wechat:xiliangwa-3", "wechat:madian-1", "hotline:1", "bot:x", "web:public"])
+        located = locate(COUNTY, text, place, source)
+        category = dice.choice(CATEGORIES)
+        at = dice.randrange(1_700_000_000_000, 1_900_000_000_000)
+        case = Case(
+            category=category,
+            subtype=dice.choice([None, *SUBTYPES[category]]),
+            urgent=dice.random() < 0.3,
+            confidence=dice.random(),
+            area=located.area,
+            precision=located.precision,
+            candidates=located.candidates,
+            cc_areas=located.cc_areas,
+            flags=(*located.flags, *(["uncertain"] if dice.random() < 0.2 else [])),
+            zones=located.zones,
+            channel=dice.choice(CHANNELS),
+            source=source,
+            text=text,
+            link="new",
+            occurred_at=at,
+            received_at=at,
+        )
+        check_routed(case)
+        stations[route(COUNTY, case).station] += 1
+    assert len(stations) > 50, "the cases reach the stations of the county"
+
+
+def check_routed(case: Case) -> None:
     routed = route(COUNTY, case)
     assert routed.station in COUNTY.stations
     assert all(s in COUNTY.stations and s != routed.station for s in routed.cc)

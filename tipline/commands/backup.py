@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from tipline.commands.options import data_option
+from tipline.commands.options import local
 from tipline.commands.progress import bar
+
+if TYPE_CHECKING:
+    from tipline.settings import Settings
 
 _DIRECTORY = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -16,9 +20,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command("backup")
 @click.argument("target", type=_DIRECTORY)
-@data_option
+@local
 @click.option("--with-keys", is_flag=True, help="The keys too: then whoever has the backup can open the identities.")
-def backup(target: Path, data: str | None, with_keys: bool) -> None:
+def backup(target: Path, settings: Settings, with_keys: bool) -> None:
     """Copies the store to the new directory TARGET, also while `serve` runs: tables, log, models and a manifest with the
     hash of each file. Keys stay out unless asked for; keep them elsewhere, for without them what is sealed stays sealed.
 
@@ -28,10 +32,9 @@ def backup(target: Path, data: str | None, with_keys: bool) -> None:
 
     from tipline.backup import BadBackup
     from tipline.backup import backup as make
-    from tipline.settings import effective
     from tipline.store import Store, now_ms
 
-    store = Store(effective({"data": data}), create=False)
+    store = Store(settings, create=False)
     if store.settings.database:
         raise BadBackup(
             "TIPLINE_DATABASE names a database of its own: back it up with its own tools (pg_dump), then this command "
@@ -46,10 +49,10 @@ def backup(target: Path, data: str | None, with_keys: bool) -> None:
 
 @click.command("restore")
 @click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@data_option
+@local
 @click.option("--keys", metavar="FILE", type=_FILE, help="The keys, where the backup was made without them.")
 @click.option("--without-verify", is_flag=True, help="Leave out checking the restored store.")
-def restore(source: Path, data: str | None, keys: Path | None, without_verify: bool) -> None:
+def restore(source: Path, settings: Settings, keys: Path | None, without_verify: bool) -> None:
     """Makes a store of the backup SOURCE in a new or empty --data directory, and checks it as `tipline verify` does. A file
     that is not what was written stops it. Exit 1 when the check finds something.
 
@@ -57,10 +60,8 @@ def restore(source: Path, data: str | None, keys: Path | None, without_verify: b
     """
     from tipline.backup import restore as make
     from tipline.commands.verify import check_store, show
-    from tipline.settings import effective
     from tipline.store import Store
 
-    settings = effective({"data": data})
     with bar("restoring", 2) as advance:
         made = make(source, Path(settings.data), keys=keys, progress=advance)
     click.echo(f"{settings.data}: the store of {made.made_at}")

@@ -17,7 +17,10 @@ from schemas.vocabulary import CATEGORIES, CHANNELS, SUBTYPES, Category, Channel
 from streams.stages.county import Area, County, compile_county
 from streams.stages.locate import Located, locate
 from streams.stages.route import Case, Routed, Tried, trace
+from tipline.commands.options import local, one_county
 from tipline.county import check_county, county_digest, find_county, load_county
+from tipline.settings import Settings, counties_of
+from tipline.store import Store, now_ms
 
 _LINKS = ("new", "duplicate", "update", "recurrence", "suggested")
 _FLAGS = ("uncertain", "recusal", "restricted", "outside", "ambiguous_place", "ambiguous_boundary")
@@ -25,18 +28,25 @@ _FLAGS = ("uncertain", "recusal", "restricted", "outside", "ambiguous_place", "a
 
 @click.group("county")
 def county() -> None:
-    """A county's directory: stations, areas, routes, ladders, calendar, lexicon."""
+    """A county's directory: stations, areas, routes, ladders, calendar, lexicon.
+
+    Example: tipline county check examples/anping
+    """
 
 
 @county.command("check")
 @click.argument("directory", required=False)
+@local
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
-def check(directory: str | None, as_json: bool) -> None:
-    """Lists every mistake in DIRECTORY (default: the example). Exit 0 when there is none, 1 otherwise.
+def check(directory: str | None, settings: Settings, as_json: bool) -> None:
+    """Lists every mistake in DIRECTORY (default: that of --county). Exit 0 when there is none, 1 otherwise.
 
     Example: tipline county check examples/anping
     """
-    path = Path(directory) if directory and Path(directory).exists() else _found(directory)
+    names = [directory] if directory else counties_of(settings)
+    if len(names) > 1:
+        raise click.UsageError("name one DIRECTORY to check")
+    path = _found(names[0])
     bundle, mistakes, warnings = check_county(path)
     digest = None if mistakes else county_digest(bundle)
     if as_json:
@@ -51,14 +61,14 @@ def check(directory: str | None, as_json: bool) -> None:
 
 
 @county.command("show")
-@click.option("--county", "name", envvar="TIPLINE_COUNTY", help="Directory, or the name of a packaged county.")
+@local
 @click.option("--json", "as_json", is_flag=True, help="The whole compiled document.")
-def show(name: str | None, as_json: bool) -> None:
+def show(settings: Settings, as_json: bool) -> None:
     """What a county holds: its areas, stations and ladders in short, or the whole document.
 
     Example: tipline county show --json
     """
-    bundle = _loaded(name)
+    bundle = one_county(settings)
     if as_json:
         _print_json(bundle)
         return
@@ -77,12 +87,15 @@ def show(name: str | None, as_json: bool) -> None:
 
 @click.group("routes")
 def routes() -> None:
-    """The routing tree."""
+    """The routing tree.
+
+    Example: tipline routes test "大邵村两家为宅基地吵起来了"
+    """
 
 
 @routes.command("test")
 @click.argument("text", required=False, default="")
-@click.option("--county", "name", envvar="TIPLINE_COUNTY", help="Directory, or the name of a packaged county.")
+@local
 @click.option("--category", type=click.Choice(CATEGORIES), help="Default: what the classifier says of TEXT.")
 @click.option("--subtype", type=click.Choice(sorted({s for names in SUBTYPES.values() for s in names})))
 @click.option("--urgent", is_flag=True, help="The case cannot wait.")
@@ -99,7 +112,7 @@ def routes() -> None:
 @click.option("--source", default="cli:test", show_default=True, help="The source of the tip.")
 @click.option("--link", type=click.Choice(_LINKS), default="new", show_default=True)
 @click.option("--flag", "flags", type=click.Choice(_FLAGS), multiple=True, help="May be repeated.")
-@click.option("--at", "at", default="1970-01-01T00:00:00Z", show_default=True, help="When received (RFC 3339).")
+@click.option("--at", "at", metavar="TIME", help="When received (RFC 3339); default: now.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: JSON instead of text.")
 def test(**options: Any) -> None:
     """Routes a case made of TEXT and the options; shows the nodes tried, the station, its level and the time due.
@@ -108,7 +121,7 @@ def test(**options: Any) -> None:
 
     Example: tipline routes test "大邵村两家为宅基地吵起来了"
     """
-    compiled = compile_county(_loaded(options["name"]))
+    compiled = compile_county(one_county(options["settings"]))
     if (options["lat"] is None) != (options["lon"] is None):
         raise click.UsageError("--lat and --lon go together")
     _classify(options)
@@ -160,9 +173,9 @@ def _located(compiled: County, options: dict[str, Any]) -> Located:
 
 def _case(located: Located, options: dict[str, Any]) -> Case:
     try:
-        at = parse_time(options["at"])
+        at = parse_time(options["at"]) if options["at"] else now_ms()
     except ValueError as error:
-        raise click.UsageError(f"--at: {error}") from None
+        raise click.UsageError(f"--at: {error}; write it like 2026-10-20T08:00:00+08:00") from None
     return Case(
         category=cast(Category, options["category"]),
         subtype=options["subtype"],
@@ -213,17 +226,7 @@ def _found(name: str | None) -> Path:
     try:
         return find_county(name)
     except BadCounty as error:
-        click.echo(str(error), err=True)
-        sys.exit(2)
-
-
-def _loaded(name: str | None) -> dict[str, Any]:
-    try:
-        return load_county(_found(name))
-    except BadCounty as error:
-        for line in error.mistakes:
-            click.echo(line, err=True)
-        sys.exit(1)
+        raise click.UsageError(str(error)) from None
 
 
 def _print_json(value: Any) -> None:
@@ -232,19 +235,17 @@ def _print_json(value: Any) -> None:
 
 @county.command("apply")
 @click.argument("directory")
-@click.option("--data", metavar="DIR", help="The store's directory (TIPLINE_DATA; default ./data).")
-def apply(directory: str, data: str | None) -> None:
+@local
+def apply(directory: str, settings: Settings) -> None:
     """Puts a county directory in force by a record in the county's input: tips after it are decided by it, a running `serve`
     follows within a second. Refused when it drops a station that has open assignments, or an area that they lie in.
 
     Example: tipline county apply examples/anping --data ./data
     """
     from tipline.apply import apply_county
-    from tipline.settings import effective
-    from tipline.store import Store
 
-    bundle = load_county(Path(directory) if Path(directory).exists() else _found(directory))
-    refusals, position = apply_county(Store(effective({"data": data}), create=False), bundle)
+    bundle = load_county(_found(directory))
+    refusals, position = apply_county(Store(settings, create=False), bundle)
     for line in refusals:
         click.echo(line, err=True)
     if refusals:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tipline.commands.options import data_option, json_option
+from tipline.commands.options import json_option, local
 
 if TYPE_CHECKING:
     from sinks.dead_letters import DeadLetter
+    from tipline.settings import Settings
     from tipline.store import Store
 
 
@@ -23,12 +24,12 @@ def dead_letters() -> None:
 
 
 @dead_letters.command("list")
-@data_option
+@local
 @click.option(
     "--status", type=click.Choice(["kept", "replayed", "discarded", "all"]), default="kept", show_default=True
 )
 @json_option
-def list_(data: str | None, status: str, as_json: bool) -> None:
+def list_(settings: Settings, status: str, as_json: bool) -> None:
     """Lists dead letters, the oldest first.
 
     Example: tipline dead-letters list --json
@@ -39,7 +40,7 @@ def list_(data: str | None, status: str, as_json: bool) -> None:
     from sinks.database import reading
     from sinks.dead_letters import listed
 
-    store = _store(data)
+    store = _store(settings)
     with reading(store.engine) as connection:
         found = listed(connection, status=None if status == "all" else status, limit=10_000)  # type: ignore[arg-type]
     if as_json:
@@ -54,9 +55,9 @@ def list_(data: str | None, status: str, as_json: bool) -> None:
 
 
 @dead_letters.command("show")
-@data_option
+@local
 @click.argument("letter_id")
-def show(data: str | None, letter_id: str) -> None:
+def show(settings: Settings, letter_id: str) -> None:
     """Opens one dead letter and prints its bytes (with what is not printable escaped). The look is written to the audit.
 
     Example: tipline dead-letters show 3f0c1c52-7d8e-5b0a-9f0e-0d6b7a4c1e21
@@ -66,7 +67,7 @@ def show(data: str | None, letter_id: str) -> None:
     from tipline.pages import unsealed
     from tipline.store import now_ms
 
-    store = _store(data)
+    store = _store(settings)
     letter = _find(store, letter_id)
     with writing(store.engine) as connection:
         append(connection, at=now_ms(), actor="cli", action="dead_letter.show", subject=letter.id)
@@ -75,10 +76,10 @@ def show(data: str | None, letter_id: str) -> None:
 
 
 @dead_letters.command("replay")
-@data_option
+@local
 @click.argument("letter_ids", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="Every dead letter that is kept.")
-def replay(data: str | None, letter_ids: tuple[str, ...], every: bool) -> None:
+def replay(settings: Settings, letter_ids: tuple[str, ...], every: bool) -> None:
     """Puts dead letters back at the end of the log; what cannot be processed comes back as a new one.
 
     Example: tipline dead-letters replay --all
@@ -89,7 +90,7 @@ def replay(data: str | None, letter_ids: tuple[str, ...], every: bool) -> None:
     from tipline.pages import replay as put_back
     from tipline.store import now_ms
 
-    store = _store(data)
+    store = _store(settings)
     letters = [_find(store, identity) for identity in letter_ids]
     if every:
         with reading(store.engine) as connection:
@@ -114,9 +115,9 @@ def replay(data: str | None, letter_ids: tuple[str, ...], every: bool) -> None:
 
 
 @dead_letters.command("discard")
-@data_option
+@local
 @click.argument("letter_ids", nargs=-1, required=True)
-def discard(data: str | None, letter_ids: tuple[str, ...]) -> None:
+def discard(settings: Settings, letter_ids: tuple[str, ...]) -> None:
     """Marks dead letters as looked at and of no use; they stay listed under --status discarded.
 
     Example: tipline dead-letters discard 3f0c1c52-7d8e-5b0a-9f0e-0d6b7a4c1e21
@@ -126,7 +127,7 @@ def discard(data: str | None, letter_ids: tuple[str, ...]) -> None:
     from sinks.dead_letters import settle
     from tipline.store import now_ms
 
-    store = _store(data)
+    store = _store(settings)
     for identity in letter_ids:
         letter = _find(store, identity)
         with writing(store.engine) as connection:
@@ -135,11 +136,10 @@ def discard(data: str | None, letter_ids: tuple[str, ...]) -> None:
     click.echo(f"{len(letter_ids)} discarded")
 
 
-def _store(data: str | None) -> Store:
-    from tipline.settings import effective
+def _store(settings: Settings) -> Store:
     from tipline.store import Store
 
-    return Store(effective({"data": data}), create=False)
+    return Store(settings, create=False)
 
 
 def _find(store: Store, identity: str) -> DeadLetter:

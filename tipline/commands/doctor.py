@@ -6,14 +6,19 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import click
 
-from tipline.commands.options import county_option, data_option, joined, json_option
+from tipline.commands.options import json_option, local
 
 if TYPE_CHECKING:
+    from tipline.settings import Settings
     from tipline.store import Store
+
+
+T = TypeVar("T")
 
 
 class Finding(NamedTuple):
@@ -26,35 +31,28 @@ class Finding(NamedTuple):
 
 
 @click.command("doctor")
-@data_option
-@county_option
+@local
 @json_option
-def doctor(data: str | None, county: tuple[str, ...], as_json: bool) -> None:
+def doctor(settings: Settings, as_json: bool) -> None:
     """Checks versions, disk, clock, county directory, keys, model, databases and the audit chain. Exit 1 when one fails.
 
     Example: tipline doctor --data ./data
     """
     import orjson
 
-    from tipline.settings import effective
     from tipline.store import Store
 
-    settings = effective({"data": data, "county": joined(county)})
-    store = Store(settings)
-    checks: list[Callable[[Store], Finding]] = [
-        _python,
-        _disk,
-        _clock,
-        _county,
-        _model,
-        _keys,
-        _intake,
-        _database,
-        _lag,
-        _audit,
-        _dead_letters,
-    ]
-    findings = [_made(check, store) for check in checks]
+    machine: list[Callable[[Settings], Finding]] = [_python, _county, _model]
+    stored: list[Callable[[Store], Finding]] = [
+        _disk, _files, _clock, _keys, _intake, _database, _lag, _audit, _dead_letters,
+    ]  # fmt: skip
+    findings = [_made(check, settings) for check in machine]
+    if Path(settings.data).is_dir():
+        store = Store(settings)
+        findings += [_made(check, store) for check in stored]
+    else:
+        hint = f"`tipline serve --data {settings.data}` makes it; or name another with --data or TIPLINE_DATA"
+        findings.append(Finding("store", "warn", f"{settings.data}: there is no such data directory yet", hint))
     if as_json:
         click.echo(orjson.dumps([f._asdict() for f in findings]).decode())
     else:
@@ -63,14 +61,14 @@ def doctor(data: str | None, county: tuple[str, ...], as_json: bool) -> None:
     sys.exit(1 if any(f.level == "fail" for f in findings) else 0)
 
 
-def _made(check: Callable[[Store], Finding], store: Store) -> Finding:
+def _made(check: Callable[[T], Finding], of: T) -> Finding:
     try:
-        return check(store)
+        return check(of)
     except Exception as error:  # a check that cannot be made is a finding, not an end
         return Finding(check.__name__.strip("_"), "fail", f"{type(error).__name__}: {error}"[:300])
 
 
-def _python(_: Store) -> Finding:
+def _python(_: Settings) -> Finding:
     return Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
 
 
@@ -83,6 +81,16 @@ def _disk(store: Store) -> Finding:
         f"{free / (1 << 30):.1f} GiB free at {store.path}",
         "" if level == "ok" else "make room: a full disk answers 503",
     )
+
+
+def _files(store: Store) -> Finding:
+    """Texts, titles and sealed identities are for the account that runs tipline alone."""
+    names = ("intake.db", "work.db", "keys.json", "webhooks.json")
+    others = [name for name in names if (path := store.path / name).exists() and path.stat().st_mode & 0o077]
+    if others:
+        paths = " ".join(str(store.path / name) for name in others)
+        return Finding("files", "fail", f"readable by others: {', '.join(others)}", f"chmod 600 {paths}")
+    return Finding("files", "ok", "readable by their owner alone")
 
 
 def _clock(store: Store) -> Finding:
@@ -106,13 +114,15 @@ def _clock(store: Store) -> Finding:
     return Finding("clock", "ok", format_time(now))
 
 
-def _county(store: Store) -> Finding:
-    bundles = store.bundles()
+def _county(settings: Settings) -> Finding:
+    from tipline.store import bundles_of
+
+    bundles = bundles_of(settings)
     words = ", ".join(f"{b['county']['id']} ({len(b['stations']['stations'])} stations)" for b in bundles)
     return Finding("county", "ok", words)
 
 
-def _model(_: Store) -> Finding:
+def _model(_: Settings) -> Finding:
     from tipline.model import load_model
 
     model = load_model()
@@ -129,11 +139,6 @@ def _keys(store: Store) -> Finding:
             "`tipline keys init` makes them; `serve` does so at its first start",
         )
     ring = store.keyring
-    mode = store.keyring_path.stat().st_mode & 0o777
-    if mode & 0o077:
-        return Finding(
-            "keys", "fail", f"{store.keyring_path} is readable by others ({mode:o})", f"chmod 600 {store.keyring_path}"
-        )
     return Finding("keys", "ok", f"{len(ring.ids)} key(s), active {ring.active}")
 
 

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tipline.commands.options import data_option, json_option
+from tipline.commands.options import json_option, local
 
 if TYPE_CHECKING:
     from schemas.records import Decision
+    from tipline.settings import Settings
 
 
 @click.command("explain")
 @click.argument("tip_id")
-@data_option
+@local
 @click.option("--all", "every", is_flag=True, help="Every revision, the first to the last.")
 @json_option
-def explain(tip_id: str, data: str | None, every: bool, as_json: bool) -> None:
+def explain(tip_id: str, settings: Settings, every: bool, as_json: bool) -> None:
     """Shows the decision of TIP_ID with every reason; works before, during and without `serve`.
 
     Example: tipline explain 0b8b7e3c-5d7a-5f3e-9a55-0a7a3d0f8c11
@@ -30,10 +31,9 @@ def explain(tip_id: str, data: str | None, every: bool, as_json: bool) -> None:
     from schemas.records import Decision, public
     from sinks.database import reading
     from sinks.tables import decisions
-    from tipline.settings import effective
     from tipline.store import Store
 
-    store = Store(effective({"data": data}), create=False)
+    store = Store(settings, create=False)
     with reading(store.engine) as connection:
         values = (
             connection.execute(

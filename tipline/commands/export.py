@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tipline.commands.options import data_option
+from tipline.commands.options import local
 
 if TYPE_CHECKING:
     from schemas.records import Correction, Decision
+    from tipline.settings import Settings
     from tipline.store import Store
 
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     "--labels", is_flag=True, required=True, help="Relabelled, relocated, merged and split tips as labelled texts."
 )
 @click.option("--out", metavar="FILE", default="-", show_default=True, help="Where the lines go; `-` for standard output.")
-@data_option
-def export(labels: bool, out: str, data: str | None) -> None:
+@local
+def export(labels: bool, out: str, settings: Settings) -> None:
     """Writes one JSON line a tip that a person corrected: the text as admitted (numbers as tokens, no contacts), the label that
     stands now, what the machine said first, and the corrections. `tipline evaluate` reads the file.
 
@@ -29,10 +30,9 @@ def export(labels: bool, out: str, data: str | None) -> None:
     """
     import orjson
 
-    from tipline.settings import effective
     from tipline.store import Store
 
-    store = Store(effective({"data": data}), create=False)
+    store = Store(settings, create=False)
     lines = [orjson.dumps(one) + b"\n" for one in labelled(store)]
     if out == "-":
         sys.stdout.buffer.writelines(lines)

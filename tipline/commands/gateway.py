@@ -7,14 +7,14 @@ import sys
 
 import click
 
-from tipline.commands.options import county_option, data_option, joined
+from tipline.commands.options import PORT, county_option, data_option, joined
 
 
 @click.command("gateway")
 @data_option
 @county_option
 @click.option("--host", metavar="ADDRESS", help="Address to listen on (TIPLINE_HOST; default 127.0.0.1).")
-@click.option("--port", metavar="PORT", type=int, help="Port; 0 chooses a free one (TIPLINE_PORT; default 8080).")
+@click.option("--port", metavar="PORT", type=PORT, help="Port; 0 chooses a free one (TIPLINE_PORT; default 8080).")
 @click.option("--spool-records", metavar="N", type=int, default=1_000_000, show_default=True, help="Tips that may wait for Kafka before the door answers 503.")
 def gateway(data: str | None, county: tuple[str, ...], host: str | None, port: int | None, spool_records: int) -> None:
     """Serves the door, the stations' API and the pages, over a spool in --data, Kafka (TIPLINE_LOG) and a database
@@ -35,12 +35,7 @@ def gateway(data: str | None, county: tuple[str, ...], host: str | None, port: i
     from tipline.serve import run
 
     made = Gateway(open_store(settings), spool_records)
-    try:
-        code = run(made, settings.host, settings.port, _announce)
-    except OSError as error:
-        click.echo(f"tipline: cannot listen on {settings.host}:{settings.port} ({error.strerror}). Choose another --port, or stop what holds it", err=True)
-        code = 69
-    sys.exit(code)
+    sys.exit(run(made, settings.host, settings.port, _announce))
 
 
 def _announce(url: str) -> None:

@@ -7,22 +7,23 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tipline.commands.options import data_option
+from tipline.commands.options import local
 
 if TYPE_CHECKING:
+    from tipline.settings import Settings
     from tipline.store import Store
 
 
 @click.command("reveal")
 @click.argument("tip_id")
 @click.option("--reason", required=True, metavar="TEXT", help="Why; it is written to the audit.")
-@data_option
-def reveal(tip_id: str, reason: str, data: str | None) -> None:
+@local
+def reveal(tip_id: str, reason: str, settings: Settings) -> None:
     """Opens what was sealed out of TIP_ID: the reporter's contacts and replaced numbers. Written to the audit first.
 
     Example: tipline reveal 0b8b7e3c-5d7a-5f3e-9a55-0a7a3d0f8c11 --reason "call back, case 12"
     """
-    store = _store(data)
+    store = _store(settings)
     sealed = store.intake.identities(tip_id)
     _audit(store, "identity.reveal", tip_id, reason)
     if not sealed:
@@ -36,15 +37,15 @@ def reveal(tip_id: str, reason: str, data: str | None) -> None:
 @click.option("--tip", "tip_ids", multiple=True, metavar="TIP_ID", help="A tip whose identities go; may be repeated.")
 @click.option("--reporter", metavar="PSEUDONYM", help="All tips of a reporter, by the pseudonym such as v-7f3a9c21.")
 @click.option("--reason", required=True, metavar="TEXT", help="Why; it is written to the audit.")
-@data_option
-def erase(tip_ids: tuple[str, ...], reporter: str | None, reason: str, data: str | None) -> None:
+@local
+def erase(tip_ids: tuple[str, ...], reporter: str | None, reason: str, settings: Settings) -> None:
     """Destroys sealed identities with their keys. The tips, their decisions and the counts stay.
 
     Example: tipline erase --reporter v-7f3a9c21 --reason "withdrawn"
     """
     if not tip_ids and not reporter:
         raise click.UsageError("say whose: --tip TIP_ID or --reporter PSEUDONYM")
-    store = _store(data)
+    store = _store(settings)
     wanted = [*tip_ids, *(store.intake.tips_with(reporter) if reporter else ())]
     gone = 0
     for tip_id in dict.fromkeys(wanted):
@@ -54,11 +55,10 @@ def erase(tip_ids: tuple[str, ...], reporter: str | None, reason: str, data: str
     sys.exit(0 if gone else 1)
 
 
-def _store(data: str | None) -> Store:
-    from tipline.settings import effective
+def _store(settings: Settings) -> Store:
     from tipline.store import Store
 
-    return Store(effective({"data": data}), create=False)
+    return Store(settings, create=False)
 
 
 def _audit(store: Store, action: str, tip_id: str, reason: str) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
-from tipline.commands.options import county_option, data_option, joined
+from tipline.commands.options import PORT, local
+
+if TYPE_CHECKING:
+    from tipline.settings import Settings
 
 
 @click.command("serve")
-@data_option
-@county_option
+@local
 @click.option("--host", metavar="ADDRESS", help="Address to listen on (TIPLINE_HOST; default 127.0.0.1).")
-@click.option("--port", metavar="PORT", type=int, help="Port; 0 chooses a free one (TIPLINE_PORT; default 8080).")
-def serve(data: str | None, county: tuple[str, ...], host: str | None, port: int | None) -> None:
+@click.option("--port", metavar="PORT", type=PORT, help="Port; 0 chooses a free one (TIPLINE_PORT; default 8080).")
+def serve(settings: Settings, host: str | None, port: int | None) -> None:
     """Runs the door, the decisions, the stations' API and the clocks in one process, on SQLite. Ctrl-C or SIGTERM ends it;
     what was accepted is safe at any moment.
 
@@ -23,10 +26,10 @@ def serve(data: str | None, county: tuple[str, ...], host: str | None, port: int
     """
     import logging
 
-    from tipline.settings import effective
+    from tipline.settings import override
     from tipline.store import Store
 
-    settings = effective({"data": data, "county": joined(county), "host": host, "port": port})
+    settings = override(settings, host=host, port=port)
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
     )
@@ -36,20 +39,22 @@ def serve(data: str | None, county: tuple[str, ...], host: str | None, port: int
 
         arm(point)
     store = Store(settings)
+    store.hold()
+    from sinks.database import reading
+    from sinks.tokens import listed
     from tipline.serve import Embedded, run
 
     embedded = Embedded(store)
-    try:
-        code = run(embedded, settings.host, settings.port, _announce)
-    except OSError as error:
-        click.echo(
-            f"tipline: cannot listen on {settings.host}:{settings.port} ({error.strerror}). Choose another --port, or stop what holds it",
-            err=True,
-        )
-        code = 69
-    sys.exit(code)
 
+    def announce(url: str) -> None:
+        """The first line is for programs, the others for people."""
+        click.echo(f"tipline is ready at {url}")
+        click.echo(f"  county   {', '.join(embedded.counties)}, data in {settings.data}")
+        click.echo(f"  pages    {url}/ to report, {url}/console for stations, {url}/docs for programs")
+        with reading(store.engine) as connection:
+            first = not listed(connection)
+        if first:
+            click.echo(f"  next     tipline token create --data {settings.data} --role intake --source wechat:my-group")
+        sys.stdout.flush()
 
-def _announce(url: str) -> None:
-    click.echo(f"tipline is ready at {url}")
-    sys.stdout.flush()
+    sys.exit(run(embedded, settings.host, settings.port, announce))

@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from tipline.commands.options import data_option
+from tipline.commands.options import local
+
+if TYPE_CHECKING:
+    from tipline.settings import Settings
 
 
 @click.command("stats")
-@data_option
+@local
 @click.option(
     "--by",
     default="category",
     show_default=True,
-    help="Columns, by commas: category, subtype, area, hour, channel, link.",
+    help="Columns, by commas: category, subtype, area, township, hour, day, hour_of_day, channel, link, station, county.",
 )
 @click.option("--from", "start", metavar="TIME", help="Incidents from this time on (RFC 3339).")
 @click.option("--to", "end", metavar="TIME", help="... and before this one.")
 @click.option("--format", "format_", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True, help="How to print.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-def stats(data: str | None, by: str, start: str | None, end: str | None, format_: str, as_json: bool) -> None:
+def stats(settings: Settings, by: str, start: str | None, end: str | None, format_: str, as_json: bool) -> None:
     """Counts tips and incidents from the store.
 
     Example: tipline stats --by category,area --format csv
     """
     import orjson
 
-    from schemas.times import parse_offset, parse_time
+    from schemas.times import parse_offset
     from sinks.database import reading
     from sinks.statistics import query, to_csv
-    from tipline.settings import effective
     from tipline.store import Store
 
-    store = Store(effective({"data": data}), create=False)
+    store = Store(settings, create=False)
     columns = [part.strip() for part in by.split(",") if part.strip()]
     try:
         offset = parse_offset(store.bundles()[0]["county"]["utc_offset"])
-        since, until = parse_time(start) if start else None, parse_time(end) if end else None
+        since, until = _time("--from", start), _time("--to", end)
         with reading(store.engine) as connection:
             rows = query(connection, columns, from_ms=since, to_ms=until, offset_minutes=offset)
     except ValueError as error:
@@ -47,6 +51,15 @@ def stats(data: str | None, by: str, start: str | None, end: str | None, format_
         click.echo(to_csv(rows, [*columns, "tips", "incidents"]), nl=False)
     else:
         _table(rows, [*columns, "tips", "incidents"])
+
+
+def _time(option: str, value: str | None) -> int | None:
+    from schemas.times import parse_time
+
+    try:
+        return parse_time(value) if value else None
+    except ValueError:
+        raise click.UsageError(f"{option} {value}: write a time with offset, like 2026-10-20T08:00:00+08:00") from None
 
 
 def _table(rows: list[dict[str, object]], columns: list[str]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from tipline.commands.options import format_option
 from tipline.commands.progress import bar
 
 
@@ -22,10 +23,11 @@ from tipline.commands.progress import bar
     help="Where tipline listens (TIPLINE_URL).",
 )
 @click.option("--token", metavar="TOKEN", envvar="TIPLINE_TOKEN", help="An intake token (TIPLINE_TOKEN).")
-@click.option("--patience", default=10, show_default=True, help="How often in a row the service may be away before giving up.")
+@format_option
+@click.option("--patience", type=click.IntRange(0), default=10, show_default=True, help="How often in a row the service may be away before giving up.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a row.")
-def submit(file: str, url: str, token: str | None, patience: int, as_json: bool) -> None:
-    """Sends FILE (NDJSON or, by its name, CSV; `-` for standard input) and prints a receipt a row. Sending a file again adds
+def submit(file: str, url: str, token: str | None, format_: str | None, patience: int, as_json: bool) -> None:
+    """Sends FILE (NDJSON or CSV; `-` for standard input) and prints a receipt a row. Sending a file again adds
     nothing: a row without message_id gets one from its content. Exit 1 when rows were refused, 75 when the service is away.
 
     Example: tipline submit tips.ndjson --url http://127.0.0.1:8080 --token "$TOKEN"
@@ -41,10 +43,14 @@ def submit(file: str, url: str, token: str | None, patience: int, as_json: bool)
         raise click.UsageError(
             "a token is needed: --token, or TIPLINE_TOKEN. `tipline token create --role intake` makes one"
         )
+    try:
+        server = Server(url, token)
+    except ValueError as error:
+        raise click.UsageError(f"--url {url}: {error}") from None
     refused = sent = 0
     try:
-        with read_rows(file) as (rows, total), bar("sending", total) as advance:
-            for answer in send(rows, Server(url, token), time.sleep, patience=patience):
+        with read_rows(file, format_) as (rows, total), bar("sending", total) as advance:
+            for answer in send(rows, server, time.sleep, patience=patience):
                 sent += 1
                 refused += answer["status"] != 202
                 click.echo(
@@ -53,11 +59,11 @@ def submit(file: str, url: str, token: str | None, patience: int, as_json: bool)
                 )
                 advance()
     except Rejected as error:
-        hint = {401: "make one with `tipline token create --role intake`", 403: "use a token of the role intake"}.get(
-            error.status, "; ".join(m.detail for m in error.mistakes)
-        )
-        click.echo(f"tipline: {url} refused it all ({error.status}): {error.title}. {hint}".rstrip(), err=True)
-        sys.exit(65 if error.status == 422 else 1)
+        if error.status not in (401, 403):
+            raise
+        hint = {401: "make one with `tipline token create --role intake`", 403: "use a token of the role intake"}
+        click.echo(f"tipline: {url} refused it all ({error.status}): {error.title}. {hint[error.status]}", err=True)
+        sys.exit(1)
     click.echo(f"{sent - refused} accepted, {refused} refused", err=True)
     sys.exit(1 if refused else os.EX_OK)
 
@@ -66,7 +72,7 @@ def _words(answer: dict[str, Any]) -> str:
     if answer["status"] == 202:
         return f"line {answer['line']}: {answer['receipt']}  {answer['tip_id']}"
     problem = answer["problem"]
-    words = "; ".join(f"{e['pointer'] or '/'}: {e['detail']}" for e in problem.get("errors", ())) or problem.get(
-        "detail", ""
+    words = "; ".join(
+        f"{e['pointer'] or '/'}: {e['detail']}" for e in problem.get("errors", ()) if e["detail"] != problem["title"]
     )
     return f"line {answer['line']}: refused ({answer['status']}): {problem['title']}. {words}".rstrip()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from schemas.vocabulary import ROLES
-from tipline.commands.options import county_option, data_option, joined, json_option
+from tipline.commands.options import json_option, local
+
+if TYPE_CHECKING:
+    from tipline.settings import Settings
 
 
 @click.group("token")
@@ -19,16 +23,14 @@ def token() -> None:
 
 
 @token.command("create")
-@data_option
-@county_option
+@local
 @click.option("--role", type=click.Choice(ROLES), required=True)
 @click.option("--source", metavar="S", help="The source that the token speaks for, such as wechat:xiliangwa-3.")
 @click.option("--station", metavar="S", help="The station that the token works for.")
 @click.option("--days", type=click.IntRange(1, 3650), help="How long it is valid; default: until revoked.")
 @click.option("--label", metavar="TEXT", help="A note for the list: never a person's name.")
 def create(
-    data: str | None,
-    county: tuple[str, ...],
+    settings: Settings,
     role: str,
     source: str | None,
     station: str | None,
@@ -47,10 +49,9 @@ def create(
     from sinks.tokens import ENTROPY_BYTES
     from sinks.tokens import create as store_token
     from streams.ports import Principal
-    from tipline.settings import effective
     from tipline.store import Store, entropy, now_ms
 
-    store = Store(effective({"data": data, "county": joined(county)}))
+    store = Store(settings)
     bundles = store.bundles()
     homes = [
         b["county"]["id"]
@@ -89,9 +90,9 @@ def create(
 
 
 @token.command("list")
-@data_option
+@local
 @json_option
-def list_(data: str | None, as_json: bool) -> None:
+def list_(settings: Settings, as_json: bool) -> None:
     """Lists tokens by id, without their secrets.
 
     Example: tipline token list --json
@@ -101,10 +102,9 @@ def list_(data: str | None, as_json: bool) -> None:
     from schemas.times import format_time
     from sinks.database import reading
     from sinks.tokens import listed
-    from tipline.settings import effective
     from tipline.store import Store
 
-    store = Store(effective({"data": data}), create=False)
+    store = Store(settings, create=False)
     with reading(store.engine) as connection:
         found = listed(connection)
     if as_json:
@@ -116,19 +116,18 @@ def list_(data: str | None, as_json: bool) -> None:
 
 
 @token.command("revoke")
-@data_option
+@local
 @click.argument("token_id")
-def revoke(data: str | None, token_id: str) -> None:
+def revoke(settings: Settings, token_id: str) -> None:
     """Ends a token by its id; every process obeys within a second.
 
     Example: tipline token revoke 6f0c1c527d8e5b0a
     """
     from sinks.database import writing
     from sinks.tokens import revoke as end
-    from tipline.settings import effective
     from tipline.store import Store, now_ms
 
-    store = Store(effective({"data": data}), create=False)
+    store = Store(settings, create=False)
     with writing(store.engine) as connection:
         ended = end(connection, token_id, now=now_ms())
     if not ended:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tipline.commands.options import county_option, data_option, joined, json_option
+from tipline.commands.options import json_option, local
 
 if TYPE_CHECKING:
     from schemas.records import Decision
     from streams.pipeline import Fold
+    from tipline.settings import Settings
     from tipline.store import Store
     from tipline.verify import Report
 
@@ -21,8 +22,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("verify")
-@data_option
-@county_option
+@local
 @click.option(
     "--ledger", metavar="FILE", type=_FILE, help="What clients were told: NDJSON of outcome, source, message_id."
 )
@@ -31,8 +31,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--without-replay", is_flag=True, help="Leave out deciding the whole log again.")
 @json_option
 def verify(
-    data: str | None,
-    county: tuple[str, ...],
+    settings: Settings,
     ledger: Path | None,
     canary: Path | None,
     allow_lag: bool,
@@ -45,10 +44,9 @@ def verify(
 
     Example: tipline verify --data ./data --ledger ledger.ndjson --canary phones.txt
     """
-    from tipline.settings import effective
     from tipline.store import Store
 
-    store = Store(effective({"data": data, "county": joined(county)}), create=False)
+    store = Store(settings, create=False)
     report = check_store(store, ledger=ledger, canary=canary, allow_lag=allow_lag, replay=not without_replay)
     if as_json:
         import msgspec

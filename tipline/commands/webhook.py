@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tipline.commands.options import county_option, data_option, joined, json_option
+from tipline.commands.options import json_option, local
 
 if TYPE_CHECKING:
     from producers.hooks import HookFile, Kind, Secret
+    from tipline.settings import Settings
     from tipline.store import Store
 
 _KINDS = ("standard", "telegram", "wecom")
@@ -30,8 +31,7 @@ def webhook() -> None:
 @webhook.command("add")
 @click.argument("kind", type=click.Choice(_KINDS))
 @click.argument("source")
-@data_option
-@county_option
+@local
 @click.option(
     "--secret", metavar="S", help="A secret made elsewhere (WeCom: its Token); - reads it from standard input."
 )
@@ -43,8 +43,7 @@ def add(  # noqa: PLR0913  # one argument an option
     *,
     kind: Kind,
     source: str,
-    data: str | None,
-    county: tuple[str, ...],
+    settings: Settings,
     secret: str | None,
     aes_key: str | None,
     receive_id: str | None,
@@ -60,7 +59,6 @@ def add(  # noqa: PLR0913  # one argument an option
 
     from producers.hooks import Hook
     from producers.webhooks import CHANNELS
-    from tipline.settings import effective
     from tipline.store import Store, entropy, now_ms
 
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*(:[A-Za-z0-9._-]+)*", source) or len(source) > 100:
@@ -72,7 +70,7 @@ def add(  # noqa: PLR0913  # one argument an option
         CHANNELS[kind].check(given)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    store = Store(effective({"data": data, "county": joined(county)}))
+    store = Store(settings)
     hook = Hook(kind, source, _home(store, home), given)
     if not _file(store).add(hook, now_ms(), entropy, replace=replace):
         click.echo(f"{kind} {source} is there already; --replace gives it a new secret", err=True)
@@ -85,9 +83,9 @@ def add(  # noqa: PLR0913  # one argument an option
 
 
 @webhook.command("list")
-@data_option
+@local
 @json_option
-def list_(data: str | None, as_json: bool) -> None:
+def list_(settings: Settings, as_json: bool) -> None:
     """Lists the webhooks, without their secrets.
 
     Example: tipline webhook list --json
@@ -95,10 +93,9 @@ def list_(data: str | None, as_json: bool) -> None:
     import msgspec
 
     from schemas.times import format_time
-    from tipline.settings import effective
     from tipline.store import Store
 
-    found = _file(Store(effective({"data": data}), create=False)).listed()
+    found = _file(Store(settings, create=False)).listed()
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
         return
@@ -109,16 +106,15 @@ def list_(data: str | None, as_json: bool) -> None:
 @webhook.command("remove")
 @click.argument("kind", type=click.Choice(_KINDS))
 @click.argument("source")
-@data_option
-def remove(kind: Kind, source: str, data: str | None) -> None:
+@local
+def remove(kind: Kind, source: str, settings: Settings) -> None:
     """Forgets a webhook: its sender is refused from now on. Its tips stay.
 
     Example: tipline webhook remove telegram telegram:anping-1
     """
-    from tipline.settings import effective
     from tipline.store import Store
 
-    if not _file(Store(effective({"data": data}), create=False)).remove(kind, source):
+    if not _file(Store(settings, create=False)).remove(kind, source):
         click.echo(f"{kind} {source}: there is no such webhook; `tipline webhook list` shows them", err=True)
         sys.exit(1)
     click.echo("removed")
