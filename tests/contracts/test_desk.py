@@ -25,7 +25,6 @@ from sinks.sink import apply_outputs
 from sinks.station_queue import restore
 from sinks.tables import assignment_cc, assignments, metadata, positions, station_events
 from stations.escalate import BATCH
-from stations.ladder import Ladders
 from stations.lifecycle import MOVES, RETURN_REASONS, NotAllowed, return_reason
 from stations.outbox import TURN_MS, Hook, Outbox
 from stations.status import of_incident, of_tip, settled_by_level
@@ -481,6 +480,8 @@ def test_row_6_levels_count_where_things_were_settled(office: Office) -> None:
 
 def test_row_9_a_recurrence_is_worked_by_the_police_and_read_by_mediation(office: Office) -> None:
     office.decide(decision("t0", "feud"))
+    office.claim(LIUCHU)
+    office.move("feud", "start")
     later = START + 3 * DAY
     office.decide(
         decision(
@@ -546,12 +547,27 @@ def test_handing_on_gains_no_time(office: Office) -> None:
     assert office.row("a")["due_at"] == START + 10 * DAY
 
 
-def test_an_area_that_is_unknown_skips_what_cannot_be_filled(county: County, office: Office) -> None:
+def test_an_area_that_is_unknown_skips_what_cannot_be_filled(office: Office) -> None:
     office.decide(decision("a", "a", area=None, station="county-triage", level="county", route_id="triage"))
-    ladders = Ladders(county)
-    assert ladders.of("triage") is not None
     office.tick(START + 10 * DAY)
     assert office.kinds("a")[-1] == "overdue"
+
+
+def test_an_item_whose_route_a_newer_directory_dropped_keeps_a_ladder(office: Office) -> None:
+    office.decide(police("a", "a", route_id="event-of-last-year", due=START + 2 * HOUR))
+    office.claim(POLICE)
+    office.move("a", "acknowledge")
+    assert office.row("a")["due_at"] < START + 30 * DAY
+    office.tick(START + 90 * DAY)
+    assert office.kinds("a")[3:] == ["escalated", "overdue"]
+
+
+def test_an_urgent_item_at_the_duty_desk_keeps_its_quarter_of_an_hour_when_it_is_handed_back(office: Office) -> None:
+    given = {"station": "police-county", "level": "county", "route_id": "triage", "urgent": True}
+    office.decide(decision("a", "a", due=START + 15 * MINUTE, **given))
+    office.claim("police-county")
+    office.move("a", "release")
+    assert office.row("a")["due_at"] == START + 15 * MINUTE
 
 
 # --- corrections
