@@ -1,5 +1,8 @@
 """The secrets that webhooks prove themselves by, one for each kind and source, kept sealed in a file of the store.
 
+Most are senders that call us (and may give us a way back for replies); of the kind `station` are stations' own systems,
+which we call.
+
 A signature can be checked only by who knows the secret itself, so a digest (as for tokens) is not enough: the secrets
 are sealed with the keyring, bound to their kind and source. The file alone gives nothing, and an entry copied to another
 source does not open.
@@ -23,7 +26,7 @@ from producers.keyring import CannotOpen, Entropy, Keyring
 from schemas.errors import TiplineError, Unavailable
 from streams.ports import Principal, Sealed
 
-Kind = Literal["standard", "telegram", "wecom"]
+Kind = Literal["standard", "telegram", "wecom", "station"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 #: The file's name in the store.
@@ -38,18 +41,26 @@ class BadHooks(TiplineError):
 
 
 class Secret(msgspec.Struct, frozen=True, repr_omit_defaults=True):
-    """What a sender and we share. `aes_key` and `receive_id` are WeCom's (EncodingAESKey, corp id)."""
+    """What the other side and we share. `aes_key` and `receive_id` are WeCom's (EncodingAESKey, corp id).
+
+    `url` is where we call it, `bot_token` what we call Telegram with; empty: we do not.
+    """
 
     key: str
     aes_key: str = ""
     receive_id: str = ""
+    url: str = ""
+    bot_token: str = ""
 
     def __repr__(self) -> str:
         return "Secret(...)"
 
 
 class Hook(msgspec.Struct, frozen=True):
-    """One sender that may call us: its tips belong to `source` and `county` (None: the only one)."""
+    """One sender that may call us: its tips belong to `source` and `county` (None: the only one).
+
+    Or, of the kind `station`, a station's own system: `source` is the station.
+    """
 
     kind: Kind
     source: str
@@ -67,12 +78,13 @@ Hooks = Callable[[Kind, str], Hook | None]
 
 
 class HookInfo(msgspec.Struct, frozen=True):
-    """A webhook as it may be shown: all but its secret. `created_at` in ms."""
+    """A webhook as it may be shown: all but its secret. `created_at` in ms; `told`: whether we call it."""
 
     kind: Kind
     source: str
     county: str | None
     created_at: int
+    told: bool = False
 
 
 class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,7 +126,20 @@ class HookFile:
     def listed(self) -> list[HookInfo]:
         """All webhooks, the oldest first, without their secrets."""
         self._refresh()
-        return [HookInfo(one.kind, one.source, one.county, one.created_at) for one in self._entries.values()]
+        return [
+            HookInfo(one.kind, one.source, one.county, one.created_at, bool(secret.url or secret.bot_token))
+            for one in self._entries.values()
+            if (secret := self._open(one).secret)
+        ]
+
+    def stations(self) -> list[Hook]:
+        """The stations' own systems, with their secrets. Raises Unavailable while the file cannot be read."""
+        try:
+            self._refresh()
+            return [self._open(one) for one in self._entries.values() if one.kind == "station"]
+        except BadHooks as error:
+            _log.error("%s", error)
+            raise Unavailable(str(error)) from None
 
     def lookup(self, kind: Kind, source: str) -> Hook | None:
         """The webhook with its secret, or None. Raises Unavailable while the file cannot be read: send again later."""

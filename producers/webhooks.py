@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from producers import webhook_standard, webhook_telegram, webhook_wecom
-from producers.hooks import KINDS, Hook, Hooks, Kind, Secret
+from producers.hooks import Hook, Hooks, Kind, Secret
 from producers.http import Door
 from producers.keyring import Entropy
 from producers.serving import served
@@ -32,6 +32,8 @@ CHANNELS: Final[Mapping[Kind, Channel]] = {
     "standard": Channel(webhook_standard.check, {"POST": webhook_standard.post}),
     "telegram": Channel(webhook_telegram.check, {"POST": webhook_telegram.post}),
     "wecom": Channel(webhook_wecom.check, {"GET": webhook_wecom.get, "POST": webhook_wecom.post}),
+    # Called by us, never by it.
+    "station": Channel(webhook_standard.check, {}),
 }
 
 
@@ -47,7 +49,7 @@ def webhook_routes(door: Door, hooks: Hooks) -> list[Route]:
 
         return _route(door, f"/v1/webhooks/{kind}/{{source}}", method, endpoint)
 
-    return [route(kind, method, handler) for kind in KINDS for method, handler in CHANNELS[kind].handlers.items()]
+    return [route(kind, method, handler) for kind, one in CHANNELS.items() for method, handler in one.handlers.items()]
 
 
 def _route(door: Door, path: str, method: str, endpoint: web.Endpoint) -> Route:

@@ -14,7 +14,8 @@ from sinks.database import insert_new
 from sinks.station_queue import Assignment
 from sinks.tables import outbox
 
-OutboxKind = Literal["input", "webhook", "reply"]
+#: `input`: a record for the county's input; `reply`: an incident's new public status; `answer`: it, for one reporter.
+OutboxKind = Literal["input", "reply", "answer"]
 
 _NAMESPACE: Final = uuid.UUID("a4d0a1de-0e5c-5d0e-8f43-2b7c0c8f7e11")
 

@@ -188,6 +188,10 @@ class Book:
                 self._cc[row_id][station] = origin
         return fresh
 
+    def items(self) -> list[Assignment]:
+        """All that were loaded or added."""
+        return list(self._items.values())
+
     def get(self, identity: str) -> Assignment | None:
         """A loaded or added assignment by its id."""
         return self._items.get(identity)

@@ -297,8 +297,8 @@ tokens = Table(
     Column("revoked_at", BigInteger),
 )
 
-#: What must still leave: `input` (a record for the county's input), `webhook`, `reply`. `key` makes the effect happen
-#: once.
+#: What must still leave: `input` (a record for the county's input), `reply` (an incident's new public status), `answer`
+#: (it, for one reporter). `key` makes the effect happen once.
 outbox = Table(
     "outbox",
     metadata,

@@ -26,7 +26,7 @@ from schemas.vocabulary import Role
 from sinks import statistics, web
 from sinks.database import reading
 from stations.desk import MOST_LISTED, Desk
-from stations.incidents import ACTIONS, Action, Incidents
+from stations.incidents import ACTIONS, Action, Incidents, Seen
 from stations.lifecycle import LEASE_S, MOVES, WORKERS, Move, NotAllowed, invalid
 from stations.status import settled_by_level
 from stations.streams import Hub, follow
@@ -167,6 +167,7 @@ async def _list(side: Side, request: Request) -> Response:
     statuses, cursor = _split(request.query_params.get("status")), request.query_params.get("cursor")
 
     def listed() -> Any:
+        side.desk.settle(side.clock())
         page = side.desk.listed(principal, _station(request), statuses=statuses, cursor=cursor, limit=limit)
         return {"items": page.items, "next_cursor": page.next_cursor}
 
@@ -195,7 +196,13 @@ async def _claim(side: Side, request: Request) -> Response:
 
 async def _get_assignment(side: Side, request: Request) -> Response:
     principal = web.bearer(request, side.authority, WORKERS)
-    shown = await run_in_threadpool(side.desk.get, principal, _identity(request))
+    identity = _identity(request)
+
+    def get() -> dict[str, Any]:
+        side.desk.settle(side.clock())
+        return side.desk.get(principal, identity)
+
+    shown = await run_in_threadpool(get)
     return web.answer(shown, headers=_version(shown))
 
 
@@ -226,7 +233,13 @@ def _mover(move: Move) -> Handler:
 
 async def _get_incident(side: Side, request: Request) -> Response:
     principal = web.bearer(request, side.authority, WORKERS)
-    seen = await run_in_threadpool(side.incidents.get, principal, _identity(request))
+    identity = _identity(request)
+
+    def get() -> Seen:
+        side.desk.settle(side.clock())
+        return side.incidents.get(principal, identity)
+
+    seen = await run_in_threadpool(get)
     headers = {"etag": seen.etag, "cache-control": "no-store"}
     if request.headers.get("if-none-match") == seen.etag:
         return Response(status_code=304, headers=headers)

@@ -1,30 +1,30 @@
 """The stations' desk: every move on an assignment, each one transaction under the row's lock.
 
 Who may see what: a station its own queue and, read-only, what it is cc of; the county, and the installation's admin,
-every queue of
-the county. Anything else does not exist for the caller (404). Before a move is judged, what came due by `now` is
-settled, so the
-answer is the same whether or not the scan has been by.
+every queue of the county. Anything else does not exist for the caller (404). Before a move is judged, and before a
+claim looks for what is open, what came due by `now` is settled in the same transaction: the answer is the same whether
+or not the scan has been by.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, or_, select
 
-from schemas.errors import Mistake, Rejected
+from schemas.errors import Mistake, Rejected, Unavailable
 from schemas.vocabulary import STATUSES
 from sinks.database import reading, writing
 from sinks.outbox import put, put_closure
 from sinks.station_queue import Assignment, Book, Event
 from sinks.tables import NEVER, assignment_cc, assignments, station_events
 from stations import documents
-from stations.escalate import catch_up, count, record
+from stations.escalate import catch_up, count, escalate, record, settle_due
 from stations.ladder import Ladders
 from stations.lifecycle import (
     LEASE_S,
@@ -129,6 +129,16 @@ class Desk:
 
     # --- lists ------------------------------------------------------------------------------------------------------
 
+    def settle(self, now: int) -> None:
+        """Settles what is due at `now`, before a reader looks: a list shows no lease that has lapsed.
+
+        Never fails: who only reads does without while the database takes no writes.
+        """
+        with contextlib.suppress(Unavailable):
+            settled = escalate(self.engine, self.ladders, self.metrics, now=now)
+            if settled.stations:
+                self.announce(settled.stations)
+
     def listed(
         self,
         principal: Principal,
@@ -208,39 +218,32 @@ class Desk:
             raise invalid(faults)
         with writing(self.engine) as connection:
             book, happened = Book(connection), list[Event]()
-            taken = self._take(book, connection, principal, station, (limit, lease_s, now), happened)
+            taken = self._ready(book, connection, station, (limit, now), happened)
+            actor = Actor(principal.token_id, principal.role)
+            for item in taken:
+                ladders = self.ladders[item.county]
+                event = make(ladders, item, (), "claim", {"lease_s": lease_s}, actor=actor, now=now)
+                record(book, ladders, item, event)
             stations = book.save()
             shown = [self.show(item, book.cc(item), principal) for item in taken]
         count(self.metrics, happened)
         self._moved("claim", stations, len(taken))
         return shown
 
-    def _take(
-        self,
-        book: Book,
-        connection: Connection,
-        principal: Principal,
-        station: str,
-        terms: tuple[int, int, int],
-        happened: list[Event],
+    def _ready(
+        self, book: Book, connection: Connection, station: str, terms: tuple[int, int], happened: list[Event]
     ) -> list[Assignment]:
-        limit, lease_s, now = terms
-        taken: list[Assignment] = []
-        seen: set[str] = set()
-        while len(taken) < limit:
-            ids = _claimable(connection, station, seen, limit - len(taken))
-            if not ids:
-                break
-            seen.update(ids)
-            for item in sorted(book.load(ids=ids), key=lambda item: (item.rank, item.due_at, item.id)):
-                ladders = self.ladders[item.county]
-                happened += catch_up(book, ladders, item, now)
-                if item.status == "open" and item.station == station:
-                    actor = Actor(principal.token_id, principal.role)
-                    event = make(ladders, item, (), "claim", {"lease_s": lease_s}, actor=actor, now=now)
-                    record(book, ladders, item, event)
-                    taken.append(item)
-        return taken
+        """Up to (limit, now) items, locked, that are open on the station's queue, in its order, once what came due is
+        settled: what a lapsed lease left, and what climbed to it, are among them."""
+        limit, now = terms
+        happened += settle_due(book, connection, self.ladders, now=now, first=station)
+        while True:
+            ids = _claimable(connection, station, [item.id for item in book.items()], limit)
+            for item in book.load(ids=ids):
+                happened += catch_up(book, self.ladders[item.county], item, now)
+            ready = [item for item in book.items() if item.status == "open" and item.station == station]
+            if len(ids) < limit or len(ready) >= limit:
+                return sorted(ready, key=lambda item: (item.rank, item.due_at, item.id))[:limit]
 
     def move(
         self, principal: Principal, identity: str, move: Move, document: object, *, if_match: str | None, now: int

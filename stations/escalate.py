@@ -1,18 +1,17 @@
 """The clocks at work: leases that ran out, levels that did not act in time. Any number of instances may run it.
 
 The scan reads an index on the moment something is due, so that it costs what is due, not what is open. Each item is
-settled under its
-row's lock after a second look: what another instance did is not done again. Events are dated at the moment they were
-due.
+settled under its row's lock after a second look: what another instance did is not done again. Events are dated at the
+moment they were due. Nothing else may depend on when the scan comes by: who claims or reads settles first, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import BindParameter, Connection, Engine, bindparam, select
 
 from sinks.database import reading, writing
 from sinks.station_queue import Assignment, Book, Event
@@ -23,6 +22,19 @@ from streams.ports import Metrics
 
 #: Items settled in one transaction.
 BATCH: Final = 200
+
+#: An expression: no index on the county may draw a planner away from the one on the moment, for that costs what is open.
+_COUNTY: Final = assignments.c.county.concat("")
+_COUNTIES: Final[BindParameter[Any]] = bindparam("counties", expanding=True)
+_OF_THESE: Final = select(assignments.c.id).where(_COUNTY.in_(_COUNTIES), assignments.c.wake_at <= bindparam("now"))
+_DUE: Final = _OF_THESE.order_by(assignments.c.wake_at).limit(bindparam("most"))
+#: Those of one station first: whoever waits for an answer about it must not miss one of its own.
+_DUE_FIRST_AT: Final = (
+    _OF_THESE.order_by(assignments.c.station != bindparam("first"), assignments.c.wake_at)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+_NEXT: Final = select(assignments.c.wake_at).where(_COUNTY.in_(_COUNTIES)).order_by(assignments.c.wake_at).limit(1)
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -51,32 +63,45 @@ def record(book: Book, ladders: Ladders, item: Assignment, event: Event) -> None
     book.record(item, event, bump=event.kind != "noted")
 
 
+def settle_due(
+    book: Book,
+    connection: Connection,
+    ladders: Mapping[str, Ladders],
+    *,
+    now: int,
+    limit: int = BATCH,
+    first: str = "",
+) -> list[Event]:
+    """Settles up to `limit` items that are due at `now` in the book, those of station `first` first; returns the events.
+
+    What another transaction has locked is left to it.
+    """
+    given = {"counties": sorted(ladders), "now": now, "most": limit, "first": first}
+    ids = list(connection.execute(_DUE_FIRST_AT, given).scalars())
+    events = []
+    for item in book.load(ids=ids, skip_locked=True) if ids else ():
+        events += catch_up(book, ladders[item.county], item, now)
+    return events
+
+
 def escalate(
     engine: Engine, ladders: Mapping[str, Ladders], metrics: Metrics, *, now: int, limit: int = BATCH
 ) -> Settled:
     """Settles up to `limit` items that are due at `now`, in one transaction. Call it again while it returns events."""
     with reading(engine) as connection:
-        if not _due(connection, ladders, now, 1):
+        if connection.execute(_DUE, {"counties": sorted(ladders), "now": now, "most": 1}).first() is None:
             return Settled((), frozenset())
     with writing(engine) as connection:
-        book, events = Book(connection), list[Event]()
-        for item in book.load(ids=_due(connection, ladders, now, limit, lock=True), skip_locked=True):
-            events += catch_up(book, ladders[item.county], item, now)
+        book = Book(connection)
+        events = settle_due(book, connection, ladders, now=now, limit=limit)
         stations = book.save()
     count(metrics, events)
     return Settled(tuple(events), stations)
 
 
-def _due(connection: Connection, ladders: Mapping[str, Ladders], now: int, limit: int, lock: bool = False) -> list[str]:
-    wanted = select(assignments.c.id).where(assignments.c.wake_at <= now, assignments.c.county.in_(sorted(ladders)))
-    wanted = wanted.order_by(assignments.c.wake_at).limit(limit)
-    return list(connection.execute(wanted.with_for_update(skip_locked=True) if lock else wanted).scalars())
-
-
 def next_due(connection: Connection, counties: Collection[str]) -> int | None:
     """The moment at which something of these counties is due next; None where there is nothing at all."""
-    wanted = select(assignments.c.wake_at).where(assignments.c.county.in_(sorted(counties)))
-    found = connection.execute(wanted.order_by(assignments.c.wake_at).limit(1)).scalar()
+    found = connection.execute(_NEXT, {"counties": sorted(counties)}).scalar()
     return None if found is None else int(found)
 
 

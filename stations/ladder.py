@@ -26,9 +26,6 @@ RUNNING: Final[dict[Status, ClockName]] = {
     "in_progress": "resolve",
 }
 
-#: Returns before the arbiter decides, where a route has no ladder.
-_RETURNS: Final = 2
-
 
 class Step(msgspec.Struct, frozen=True):
     """A place on the ladder."""
@@ -44,33 +41,35 @@ class Ladders:
         self.county = county
         self._routes = {route.id: route for route in _walk(county.routes)}
 
-    def of(self, route_id: str) -> Ladder | None:
-        """The ladder of a route; None where it has none, or where a newer county directory dropped the route's."""
-        route = self._routes.get(route_id)
-        return None if route is None or route.ladder is None else self.county.ladders.get(route.ladder)
+    def of(self, item: Assignment) -> Ladder:
+        """The ladder of an item: its route's, as routing chose it; an urgent one never waits by the triage desk's clocks.
+
+        Where a newer county directory dropped the route, or the route names none, the root's holds: nothing is without.
+        """
+        route = self._routes.get(item.route_id, self.county.routes)
+        urgent = item.urgent and route.station == self.county.desks["triage"]
+        name = self.county.urgent_ladder if urgent else route.ladder or self.county.routes.ladder
+        return self.county.ladders[name or self.county.urgent_ladder]
 
     def ends(self, item: Assignment, clock: ClockName, since: int) -> int:
         """When a clock of the item's level ends if it started at `since`; NEVER where the ladder sets no limit.
 
         A level without an act limit has until the resolve limit to act.
         """
-        rung = self._rung(item)
-        limit = None if rung is None else _limit(rung, clock)
+        limit = _limit(self._rung(item), clock)
         if limit is None:
             return NEVER
         return due(since, limit.ms, limit.clock, self.county.calendar, self.county.offset_minutes)
 
-    def _rung(self, item: Assignment) -> Rung | None:
-        ladder = self.of(item.route_id)
-        if ladder is None or not ladder.rungs:
-            return None
+    def _rung(self, item: Assignment) -> Rung:
+        ladder = self.of(item)
         # A transfer may lead to a level that the ladder does not name: the next above it tells the limits.
         return ladder.rung(item.level) or ladder.above(item.level) or ladder.rungs[-1]
 
     def above(self, item: Assignment) -> Step | None:
         """The next level's station: the first rung above that can be filled for the area and is another station."""
-        ladder = self.of(item.route_id)
-        if ladder is None or item.station == self.arbiter(item):
+        ladder = self.of(item)
+        if item.station == ladder.arbiter:
             return None
         area = self.county.areas.get(item.area) if item.area is not None else None
         for rung in ladder.rungs:
@@ -82,8 +81,7 @@ class Ladders:
 
     def arbiter(self, item: Assignment) -> str:
         """Who has the last word about an item."""
-        ladder = self.of(item.route_id)
-        return self.county.desks["arbiter"] if ladder is None else ladder.arbiter
+        return self.of(item).arbiter
 
     def after_return(self, item: Assignment, cc: Collection[str]) -> Step | None:
         """Where an item goes that its station returns, with this return counted in `item.returns`; None: it must stay.
@@ -92,14 +90,14 @@ class Ladders:
         What is
         restricted goes from hand to hand among the restricted only.
         """
-        ladder, arbiter = self.of(item.route_id), self.arbiter(item)
+        ladder = self.of(item)
+        arbiter = ladder.arbiter
         if item.station == arbiter:
             return None
-        limit = _RETURNS if ladder is None else ladder.return_limit
         stations = self.county.stations
         closed = arbiter in stations and stations[arbiter].restricted
         gone = {item.station, *item.returned_by.split(",")}
-        if item.returns < limit and not closed:
+        if item.returns < ladder.return_limit and not closed:
             triage = self.county.desks["triage"]
             for station in (*sorted(cc), triage):
                 if station in stations and station not in gone and not stations[station].restricted:

@@ -1,8 +1,9 @@
 """What leaves: records back into the county's input, signed webhooks to stations' own systems, replies to reporters.
 
-Each goes out at least once and carries a key under which the receiver knows a repeat: the input's own key,
-`webhook-id`, or
-(incident, status, reporter). A failure is tried again later, ever more slowly; it never holds the others up.
+Each goes out at least once and carries a key under which the receiver knows a repeat: the input's own key, `webhook-id`,
+or (incident, status, reporter). Several instances may run this: one at a time sends of a kind, by a turn that ends by
+itself when its holder dies, so that only a crash repeats anything. A failure is tried again later, ever more slowly; it
+never holds the others up.
 """
 
 from __future__ import annotations
@@ -10,29 +11,43 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final, Literal
 
 import msgspec
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import Engine, and_, or_, select, update
 
-from schemas.errors import TiplineError, Unavailable
-from schemas.times import HOUR, SECOND, format_time
-from sinks.database import reading, writing
-from sinks.outbox import OutboxKind
+from schemas.errors import Rejected, TiplineError, Unavailable
+from schemas.records import Tip
+from schemas.times import DAY, HOUR, SECOND, format_time, parse_time
+from sinks.database import insert_new, reading, writing
+from sinks.outbox import derived_id, put
 from sinks.sink import position, set_position
 from sinks.statistics import tips_of
-from sinks.tables import outbox
+from sinks.tables import outbox, positions
 from stations.desk import Desk
-from streams.ports import Principal
+from streams.ports import Answering, Clock, Principal, Reply
 
 #: Waiting after the first failure; it doubles up to the most.
 FIRST_WAIT_MS: Final = SECOND
 MOST_WAIT_MS: Final = HOUR
+#: The input holds up corrections that people wait for: it is asked again sooner.
+MOST_INPUT_WAIT_MS: Final = 15 * SECOND
+#: After that nobody waits for a reply any more.
+GIVE_UP_MS: Final = 3 * DAY
+#: How long a turn lasts without a sign of life: longer than sending one thing may take.
+TURN_MS: Final = 20 * SECOND
 _BATCH: Final = 100
 
 #: Appends to a county's input, once by key: `streams.ports.InputLog.append`.
 Append = Callable[[str, str, bytes], int | None]
+
+#: The record of a tip; None for an unknown one.
+TipOf = Callable[[str], Tip | None]
+
+_log: Final = logging.getLogger("tipline.stations")
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -43,112 +58,11 @@ class Row(msgspec.Struct, frozen=True):
     key: str
     target: str
     value: bytes
+    next_at: int
     attempts: int
 
 
-def waiting(connection: Connection, kind: OutboxKind, now: int, limit: int = _BATCH) -> list[Row]:
-    """What is to be sent at `now`, oldest first."""
-    columns = [outbox.c[name] for name in Row.__struct_fields__]
-    wanted = select(*columns).where(outbox.c.kind == kind, outbox.c.next_at <= now, outbox.c.done_at.is_(None))
-    return [Row(*row) for row in connection.execute(wanted.order_by(outbox.c.next_at, outbox.c.id).limit(limit))]
-
-
-def done(engine: Engine, row: Row, now: int) -> None:
-    """Marks one as sent."""
-    with writing(engine) as connection:
-        connection.execute(update(outbox).where(outbox.c.id == row.id).values(done_at=now, error=None))
-
-
-def failed(engine: Engine, row: Row, error: str, now: int) -> None:
-    """Puts one off: 1 s after the first failure, then 2, 4, … up to an hour."""
-    wait = min(FIRST_WAIT_MS << min(row.attempts, 20), MOST_WAIT_MS)
-    values = {"attempts": row.attempts + 1, "next_at": now + wait, "error": error[:500]}
-    with writing(engine) as connection:
-        connection.execute(update(outbox).where(outbox.c.id == row.id).values(**values))
-
-
-def relay_input(engine: Engine, append: Append, *, now: int) -> int:
-    """Puts waiting corrections and closures into their county's input -> how many. Safe to repeat: the input knows the
-    key.
-
-    Stops at the first failure, so that a county's records keep their order.
-    """
-    with reading(engine) as connection:
-        rows = waiting(connection, "input", now)
-    for sent, row in enumerate(rows):
-        try:
-            append(row.county, row.key, row.value)
-        except Unavailable as error:
-            failed(engine, row, str(error), now)
-            return sent
-        done(engine, row, now)
-    return len(rows)
-
-
-# --- replies
-# ------------------------------------------------------------------------------------------------------------
-
-
-class Reply(msgspec.Struct, frozen=True):
-    """What a channel tells one reporter. `key` is (incident, status, reporter): the same key is never told twice."""
-
-    key: str
-    source: str
-    reporter: str | None
-    tip_id: str
-    status: str
-    at: str
-
-
-class Answering(Protocol):
-    """The outgoing side of a channel."""
-
-    def reply(self, reply: Reply) -> None:
-        """Tells the reporter, once a key. Raises Unavailable to be asked again later; any other TiplineError gives
-        up."""
-
-
-#: The pseudonym of a tip's reporter, None where there is none.
-ReporterOf = Callable[[str], str | None]
-
-
-def relay_replies(
-    engine: Engine, channel: Answering, reporter_of: ReporterOf, offsets: Mapping[str, int], *, now: int
-) -> int:
-    """Answers the reporters of incidents whose public status changed, each reporter once a status -> how many
-    answers."""
-    with reading(engine) as connection:
-        work = [(row, tips_of(connection, row.target)) for row in waiting(connection, "reply", now)]
-    sent = 0
-    for row, tips in work:
-        told = msgspec.json.decode(row.value)
-        try:
-            for reply in _replies(told, tips, reporter_of, offsets.get(row.county, 0)):
-                channel.reply(reply)
-                sent += 1
-        except Unavailable as error:
-            failed(engine, row, str(error), now)
-            continue
-        except TiplineError as error:
-            failed(engine, row, str(error), now)
-        done(engine, row, now)
-    return sent
-
-
-def _replies(told: Mapping[str, Any], tips: list[dict[str, Any]], reporter_of: ReporterOf, offset: int) -> list[Reply]:
-    replies: dict[str, Reply] = {}
-    for tip in tips:
-        reporter = reporter_of(tip["tip_id"])
-        # Without a pseudonym each tip is a reporter of its own.
-        who = f"{tip['source']}/{reporter}" if reporter is not None else tip["tip_id"]
-        key = f"{told['incident_id']}/{told['status']}/{who}"
-        at = format_time(told["at"], offset)
-        replies.setdefault(key, Reply(key, tip["source"], reporter, tip["tip_id"], told["status"], at))
-    return list(replies.values())
-
-
-# --- webhooks
-# -------------------------------------------------------------------------------------------------------------
+_WAITING: Final = select(*(outbox.c[name] for name in Row.__struct_fields__)).where(outbox.c.done_at.is_(None))
 
 
 class Hook(msgspec.Struct, frozen=True):
@@ -158,48 +72,243 @@ class Hook(msgspec.Struct, frozen=True):
     url: str
     secret: bytes
 
+    def __repr__(self) -> str:
+        return f"Hook({self.station!r})"
+
 
 #: Posts a body with headers to a URL -> HTTP status; raises Unavailable when nobody answers.
 Post = Callable[[str, Mapping[str, str], bytes], int]
 
 
-def sign(hook: Hook, identity: str, timestamp_s: int, body: bytes) -> dict[str, str]:
+class Outbox:
+    """The sending side of one instance. One thread at a time may call it."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+        #: Hooks that did not take an event: asked again at, and the wait after that.
+        self._put_off: dict[Hook, tuple[int, int]] = {}
+
+    # --- the county's input -----------------------------------------------------------------------------------------------
+
+    def input(self, append: Append) -> int:
+        """Puts waiting corrections and closures into their county's input -> how many. Safe to repeat: the input knows
+        the key.
+
+        A county's records keep their order: one that fails holds up those after it, and those of no other county.
+        """
+        if not self._waits("input"):
+            return 0
+        with self._turn("input") as mine:
+            return sum(self._input(county, append, mine) for county in self._counties())
+
+    def _counties(self) -> list[str]:
+        wanted = select(outbox.c.county).where(outbox.c.kind == "input", outbox.c.done_at.is_(None)).distinct()
+        with reading(self._engine) as connection:
+            return sorted(connection.execute(wanted).scalars())
+
+    def _input(self, county: str, append: Append, mine: Callable[[], bool]) -> int:
+        wanted = _WAITING.where(outbox.c.kind == "input", outbox.c.county == county).order_by(outbox.c.id).limit(_BATCH)
+        with reading(self._engine) as connection:
+            rows = [Row(*row) for row in connection.execute(wanted)]
+        for sent, row in enumerate(rows):
+            if row.next_at > self._clock() or not mine():
+                return sent
+            try:
+                append(row.county, row.key, row.value)
+            except Unavailable as error:
+                self._failed(row, str(error), MOST_INPUT_WAIT_MS)
+                return sent
+            self._done(row)
+        return len(rows)
+
+    # --- replies ----------------------------------------------------------------------------------------------------------
+
+    def replies(self, channel: Answering, tip_of: TipOf, offsets: Mapping[str, int]) -> int:
+        """Answers the reporters of incidents whose public status changed, each reporter once a status -> how many."""
+        if not self._waits("reply"):
+            return 0
+        with self._turn("reply") as mine:
+            if mine():
+                self._address(tip_of)
+            return self._answer(channel, tip_of, offsets, mine)
+
+    def _address(self, tip_of: TipOf) -> None:
+        """One thing to send for each reporter, instead of one for the incident: each is told, and fails, by itself."""
+        with reading(self._engine) as connection:
+            wanted = _WAITING.where(outbox.c.kind == "reply", outbox.c.next_at <= self._clock())
+            rows = [Row(*row) for row in connection.execute(wanted.order_by(outbox.c.id).limit(_BATCH))]
+            work = [(row, tips_of(connection, row.target)) for row in rows]
+        for row, tips in work:
+            told = msgspec.json.decode(row.value)
+            with writing(self._engine) as connection:
+                for tip in tips:
+                    known = tip_of(tip["tip_id"])
+                    reporter = None if known is None else known.reporter
+                    # Without a pseudonym each tip is a reporter of its own.
+                    who = f"{tip['source']}/{reporter}" if reporter is not None else tip["tip_id"]
+                    key = derived_id("answer", told["incident_id"], told["status"], who)
+                    value = msgspec.json.encode({**told, "source": tip["source"], "reporter": reporter})
+                    now, county, target = self._clock(), row.county, tip["tip_id"]
+                    put(connection, "answer", county=county, key=key, target=target, value=value, now=now)
+                connection.execute(update(outbox).where(outbox.c.id == row.id).values(done_at=self._clock()))
+
+    def _answer(
+        self, channel: Answering, tip_of: TipOf, offsets: Mapping[str, int], mine: Callable[[], bool]
+    ) -> int:
+        with reading(self._engine) as connection:
+            wanted = _WAITING.where(outbox.c.kind == "answer", outbox.c.next_at <= self._clock())
+            rows = [Row(*row) for row in connection.execute(wanted.order_by(outbox.c.next_at, outbox.c.id).limit(_BATCH))]
+        sent, away = 0, set[str]()
+        for row in rows:
+            reply = _reply(row, tip_of(row.target), offsets.get(row.county, 0))
+            if not mine():
+                return sent
+            try:
+                if reply.source in away:
+                    raise Unavailable("the channel did not answer for another reporter")
+                sent += channel.reply(reply)
+            except Unavailable as error:
+                away.add(reply.source)
+                if self._clock() - parse_time(reply.at) > GIVE_UP_MS:
+                    self._done(row, str(error))
+                else:
+                    self._failed(row, str(error), MOST_WAIT_MS)
+            except TiplineError as error:
+                self._done(row, str(error))
+            else:
+                self._done(row)
+        return sent
+
+    # --- stations' own systems --------------------------------------------------------------------------------------------
+
+    def hook(self, desk: Desk, hook: Hook, post: Post) -> int:
+        """Tells a station's system the events of its stream, in order, from where it stopped -> how many it took.
+
+        `webhook-id` is `<station>/<number>`: the same event always has the same id. An event that is not taken (no 2xx)
+        is sent again later, and those after it wait, so that the receiver sees them in order.
+        """
+        again, wait = self._put_off.get(hook, (0, FIRST_WAIT_MS))
+        if again - wait <= self._clock() < again or not self._grown(desk, hook):
+            return 0
+        with self._turn(f"webhook/{hook.station}") as mine:
+            return self._hook(desk, hook, post, mine)
+
+    def _grown(self, desk: Desk, hook: Hook) -> bool:
+        try:
+            newest, _ = desk.stream(_as_station(desk, hook), hook.station, None)
+        except Rejected:  # a newer county directory dropped the station
+            return False
+        return newest > self._told(hook)
+
+    def _told(self, hook: Hook) -> int:
+        with reading(self._engine) as connection:
+            return position(connection, "webhook", "station_events", hook.station)
+
+    def _hook(self, desk: Desk, hook: Hook, post: Post, mine: Callable[[], bool]) -> int:
+        _, events = desk.stream(_as_station(desk, hook), hook.station, self._told(hook), _BATCH)
+        for taken, event in enumerate(events):
+            if not mine():
+                return taken
+            told = {"type": f"assignment.{event.kind}", "timestamp": event.document["at"], "data": event.document}
+            body = msgspec.json.encode(told)
+            headers = sign(hook.secret, f"{hook.station}/{event.number}", self._clock() // SECOND, body)
+            try:
+                status = post(hook.url, headers, body)
+            except Unavailable:
+                status = 503
+            if not 200 <= status < 300:
+                self._hold(hook, status)
+                return taken
+            self._put_off.pop(hook, None)
+            with writing(self._engine) as connection:
+                set_position(connection, "webhook", "station_events", hook.station, event.number)
+        return len(events)
+
+    def _hold(self, hook: Hook, status: int) -> None:
+        _, wait = self._put_off.get(hook, (0, FIRST_WAIT_MS))
+        self._put_off[hook] = (self._clock() + wait, min(wait * 2, MOST_WAIT_MS))
+        if wait == FIRST_WAIT_MS:
+            _log.warning("the system of %s does not take its events (%d); it is asked again", hook.station, status)
+
+    # --- rows -------------------------------------------------------------------------------------------------------------
+
+    def _waits(self, kind: Literal["input", "reply"]) -> bool:
+        kinds = ("reply", "answer") if kind == "reply" else (kind,)
+        wanted = select(outbox.c.id).where(
+            outbox.c.kind.in_(kinds), outbox.c.next_at <= self._clock(), outbox.c.done_at.is_(None)
+        )
+        with reading(self._engine) as connection:
+            return connection.execute(wanted.limit(1)).first() is not None
+
+    def _done(self, row: Row, error: str | None = None) -> None:
+        values = {"done_at": self._clock(), "error": None if error is None else error[:500]}
+        with writing(self._engine) as connection:
+            connection.execute(update(outbox).where(outbox.c.id == row.id).values(**values))
+
+    def _failed(self, row: Row, error: str, most: int) -> None:
+        """Puts one off: 1 s after the first failure, then 2, 4, … up to `most`."""
+        wait = min(FIRST_WAIT_MS << min(row.attempts, 20), most)
+        values = {"attempts": row.attempts + 1, "next_at": self._clock() + wait, "error": error[:500]}
+        with writing(self._engine) as connection:
+            connection.execute(update(outbox).where(outbox.c.id == row.id).values(**values))
+
+    # --- turns ------------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _turn(self, name: str) -> Iterator[Callable[[], bool]]:
+        """Only one instance at a time sends of a kind. `mine()` asks for the turn, or keeps it: before each thing sent."""
+        here = and_(positions.c.consumer == "turn", positions.c.topic == name, positions.c.part == "")
+        held = 0
+
+        def mine() -> bool:
+            nonlocal held
+            now = self._clock()
+            if held - now > TURN_MS // 2:
+                return True
+            # A turn that ends later than one can last was taken before the clock was set back.
+            free = or_(positions.c.position <= now, positions.c.position > now + TURN_MS, positions.c.position == held)
+            with writing(self._engine) as connection:
+                row = {"consumer": "turn", "topic": name, "part": "", "position": 0}
+                insert_new(connection, positions, [row])
+                taken = update(positions).where(here, free).values(position=now + TURN_MS)
+                held = now + TURN_MS if connection.execute(taken).rowcount else 0
+            return held > 0
+
+        try:
+            yield mine
+        finally:
+            if held:
+                with writing(self._engine) as connection:
+                    connection.execute(update(positions).where(here, positions.c.position == held).values(position=0))
+
+
+def _as_station(desk: Desk, hook: Hook) -> Principal:
+    """Whom a station's system acts for. Raises Rejected (404) for a station that is none."""
+    county = desk.county_of(hook.station)
+    return Principal(token_id="webhook", role="station", station=hook.station, county=county.id)
+
+
+def _reply(row: Row, tip: Tip | None, offset: int) -> Reply:
+    told = msgspec.json.decode(row.value)
+    return Reply(
+        key=row.key,
+        source=told["source"],
+        reporter=told["reporter"],
+        tip_id=row.target,
+        message_id=None if tip is None else tip.message_id,
+        lang=None if tip is None else tip.lang,
+        status=told["status"],
+        at=format_time(told["at"], offset),
+    )
+
+
+def sign(secret: bytes, identity: str, timestamp_s: int, body: bytes) -> dict[str, str]:
     """The headers of the Standard Webhooks scheme: id, timestamp (s) and HMAC-SHA256 over `id.timestamp.body`."""
-    digest = hmac.new(hook.secret, f"{identity}.{timestamp_s}.".encode() + body, hashlib.sha256).digest()
+    digest = hmac.new(secret, f"{identity}.{timestamp_s}.".encode() + body, hashlib.sha256).digest()
     return {
         "content-type": "application/json",
         "webhook-id": identity,
         "webhook-timestamp": str(timestamp_s),
         "webhook-signature": "v1," + base64.b64encode(digest).decode(),
     }
-
-
-def relay_hook(desk: Desk, hook: Hook, post: Post, *, now: int, limit: int = _BATCH) -> int:
-    """Tells a station's system the events of its stream, in order, from where it stopped -> how many it took.
-
-    `webhook-id` is `<station>/<number>`: the same event always has the same id. An event that is not taken (no 2xx) is
-    sent again next
-    time, and those after it wait, so that the receiver sees them in order.
-    """
-    county = desk.county_of(hook.station)
-    principal = Principal(token_id="webhook", role="station", station=hook.station, county=county.id)
-    with reading(desk.engine) as connection:
-        after = position(connection, "webhook", "station_events", hook.station)
-    _, events = desk.stream(principal, hook.station, after, limit)
-    taken = 0
-    for event in events:
-        body = msgspec.json.encode(
-            {"type": f"assignment.{event.kind}", "timestamp": event.document["at"], "data": event.document}
-        )
-        headers = sign(hook, f"{hook.station}/{event.number}", now // SECOND, body)
-        try:
-            status = post(hook.url, headers, body)
-        except Unavailable:
-            break
-        if not 200 <= status < 300:
-            break
-        taken, after = taken + 1, event.number
-    if taken:
-        with writing(desk.engine) as connection:
-            set_position(connection, "webhook", "station_events", hook.station, after)
-    return taken

@@ -21,10 +21,10 @@ from stations.api import Side, station_routes
 from stations.desk import Desk
 from stations.escalate import escalate, next_due
 from stations.incidents import Incidents
-from stations.outbox import Answering, Append, Hook, Post, relay_hook, relay_input, relay_replies
+from stations.outbox import Append, Hook, Outbox, Post
 from stations.status import of_tip
 from stations.streams import Hub
-from streams.ports import Authority, Clock, Metrics
+from streams.ports import Answering, Authority, Clock, Metrics
 from streams.stages.county import County
 
 _log: Final = logging.getLogger("tipline.stations")
@@ -50,23 +50,26 @@ def _unknown(_tip_id: str) -> bytes | None:
     return None
 
 
+def _none() -> Sequence[Hook]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Outside:
     """What the stations' room may reach beyond the database, each by the shell's leave.
 
-    `lookup` gives tips' texts and reporters to those who work on them; `hooks` with `post` tell stations' own systems;
-    `channel`
-    answers reporters where they wrote from.
+    `lookup` gives tips' texts and reporters to those who work on them; `hooks`, asked each time, with `post` tell
+    stations' own systems; `channel` answers reporters where they wrote from.
     """
 
     lookup: Lookup = _unknown
-    hooks: Sequence[Hook] = ()
+    hooks: Callable[[], Sequence[Hook]] = _none
     post: Post | None = None
     channel: Answering | None = None
 
 
 class Service:
-    """The stations' work of one installation. `run` in a thread of its own; everything else from any."""
+    """The stations' work of one installation. `run` and `send` each in a thread of its own; everything else from any."""
 
     def __init__(
         self,
@@ -86,7 +89,8 @@ class Service:
         self.desk = Desk(engine, counties, metrics, self._changed)
         self.incidents = Incidents(self.desk, lambda tip_id: _text(self._outside.lookup, tip_id))
         self._append = append
-        self._nudge = threading.Event()
+        self._outbox = Outbox(engine, clock)
+        self._nudges = {name: threading.Event() for name in ("clockwork", "outbox")}
 
     def routes(self, authority: Authority) -> list[Route]:
         """The HTTP routes of this room."""
@@ -95,7 +99,8 @@ class Service:
     def announce(self, stations: Collection[str]) -> None:
         """Wakes the live queues of stations; call it after a batch of decisions was committed."""
         self.hub.announce(stations)
-        self._nudge.set()
+        for nudge in self._nudges.values():
+            nudge.set()
 
     def _changed(self, stations: frozenset[str]) -> None:
         self.announce(stations)
@@ -107,34 +112,43 @@ class Service:
     # --- the clockwork ------------------------------------------------------------------------------------------------
 
     def run(self, stop: threading.Event) -> None:
-        """Escalates, ends leases and empties the outbox until `stop` is set. A database that is away is waited for."""
+        """Escalates and ends leases until `stop` is set. It waits for nobody outside: a clock is due at its second."""
+        self._until(stop, "clockwork", lambda: self.tick(self.clock()))
+
+    def send(self, stop: threading.Event) -> None:
+        """Empties the outbox until `stop` is set: the county's input, stations' own systems, replies to reporters."""
+        self._until(stop, "outbox", self.send_once)
+
+    def _until(self, stop: threading.Event, name: str, work: Callable[[], int]) -> None:
+        """Repeats the work, which says how many ms it may rest. A database that is away is waited for."""
         while not stop.is_set():
             try:
-                wait = self.tick(self.clock())
+                wait = work()
             except Unavailable as error:
-                _log.warning("the stations' clockwork waits: %s", error)
+                _log.warning("the stations' %s waits: %s", name, error)
                 wait = _MOST_WAIT_MS
-            self._nudge.wait(wait / 1000)
-            self._nudge.clear()
+            self._nudges[name].wait(wait / 1000)
+            self._nudges[name].clear()
 
     def tick(self, now: int) -> int:
-        """Does what is due at `now` -> ms until there may be more."""
+        """Settles what is due at `now` -> ms until there may be more."""
         while (settled := escalate(self.engine, self.desk.ladders, self.metrics, now=now)).events:
-            self.hub.announce(settled.stations)
-        relay_input(self.engine, self._append, now=now)
-        self._tell_outside(now)
+            self.announce(settled.stations)
         with reading(self.engine) as connection:
             due = next_due(connection, self.desk.counties)
         return _MOST_WAIT_MS if due is None else max(1, min(_MOST_WAIT_MS, due - now))
 
-    def _tell_outside(self, now: int) -> None:
+    def send_once(self) -> int:
+        """Sends what waits -> ms until there may be more."""
         out = self._outside
-        if out.post is not None:
-            for hook in out.hooks:
-                relay_hook(self.desk, hook, out.post, now=now)
+        self._outbox.input(self._append)
         if out.channel is not None:
             offsets = {name: county.offset_minutes for name, county in self.desk.counties.items()}
-            relay_replies(self.engine, out.channel, lambda tip: _reporter(out.lookup, tip), offsets, now=now)
+            self._outbox.replies(out.channel, lambda tip_id: _tip(out.lookup, tip_id), offsets)
+        if out.post is not None:
+            for hook in out.hooks():
+                self._outbox.hook(self.desk, hook, out.post)
+        return _MOST_WAIT_MS
 
     # --- figures ------------------------------------------------------------------------------------------------------
 
@@ -188,8 +202,3 @@ def _tip(lookup: Lookup, tip_id: str) -> Tip | None:
 def _text(lookup: Lookup, tip_id: str) -> str | None:
     tip = _tip(lookup, tip_id)
     return None if tip is None else tip.text
-
-
-def _reporter(lookup: Lookup, tip_id: str) -> str | None:
-    tip = _tip(lookup, tip_id)
-    return None if tip is None else tip.reporter

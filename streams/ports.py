@@ -72,6 +72,32 @@ class Authority(Protocol):
         """The token's principal, or None for an unknown, expired or revoked one."""
 
 
+class Reply(msgspec.Struct, frozen=True):
+    """What a channel tells one reporter: the new public status of what they reported, and since when (RFC 3339).
+
+    `key` follows from (incident, status, reporter): the same key is never told twice. `message_id` is that of their tip.
+    """
+
+    key: str
+    source: str
+    reporter: str | None
+    tip_id: str
+    message_id: str | None
+    lang: str | None
+    status: str
+    at: str
+
+
+class Answering(Protocol):
+    """The outgoing side of the channels."""
+
+    def reply(self, reply: Reply) -> bool:
+        """Tells the reporter where they wrote from; False where the channel has no way back.
+
+        Raises Unavailable to be asked again later; any other TiplineError gives up.
+        """
+
+
 #: Every metric of tipline, once: code, docs and dashboards read the names here. Type and meaning stand in `METRICS`.
 MetricName = Literal[
     "tipline_accepted_total",

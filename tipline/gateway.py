@@ -10,12 +10,15 @@ from sqlalchemy import select
 
 from producers.hooks import FILE_NAME, HookFile
 from producers.http import Door, Limits
+from schemas.codec import decode_input
 from schemas.errors import BadCounty, Unavailable
+from schemas.topics import TIPS
 from sinks.database import reading
 from sinks.tables import counters
 from sinks.tokens import DatabaseAuthority
 from stations.pages import Room
-from stations.service import Outside, Service, receipt_status
+from stations.service import Service, receipt_status
+from streams.distributed.envelope import of_input
 from streams.distributed.publisher import Publisher
 from streams.distributed.relay import Positions, Relay, RelayPlan, Spool
 from streams.distributed.sink import in_force
@@ -29,6 +32,7 @@ from tipline.distributed import LastingAuthority, servers
 from tipline.metrics import PrometheusMetrics
 from tipline.model import load_model
 from tipline.ops_http import Health
+from tipline.outside import make_outside
 from tipline.pages import Reach, make_pages
 from tipline.serve import Embedded
 from tipline.store import Store, entropy, now_ms
@@ -76,7 +80,9 @@ class Gateway(Embedded):
         )
         self._renew(bundles)
         self.authority = LastingAuthority(DatabaseAuthority(store.engine, now_ms))  # type: ignore[assignment]
-        self.service = Service(store.engine, self.counties, now_ms, self.metrics, self.spool.append, Outside(lookup=self.spool.lookup))
+        self._partition_of = layout.partition
+        outside = make_outside(store, self.spool.lookup)
+        self.service = Service(store.engine, self.counties, now_ms, self.metrics, self._publish, outside)
         self.door = Door(
             intake=self.spool,
             authority=self.authority,
@@ -128,10 +134,11 @@ class Gateway(Embedded):
         ]
 
     def start(self) -> None:
-        """Starts the threads: the relay's two, the stations' clock work, and the watch for what the sink writes."""
+        """Starts the threads: the relay's two, the stations' clock work and outbox, and the watch for what the sink writes."""
         self._spawn("relay-log", lambda: self.relay.run_log(self._stop))
         self._spawn("relay-store", lambda: self.relay.run_store(self._stop))
         self._spawn("clockwork", lambda: self.service.run(self._stop))
+        self._spawn("outbox", lambda: self.service.send(self._stop))
         self._spawn("watch", self._watch)
 
     def stop(self) -> None:
@@ -141,6 +148,12 @@ class Gateway(Embedded):
         self.publisher.close()
         super().stop()
         self.positions.close()
+
+    def _publish(self, county: str, _key: str, value: bytes) -> int | None:
+        """Puts a correction or closure on the log. Straight from the database's outbox, not by this gateway's spool: so
+        they keep their order whichever gateway sends them. The fold knows a repeat by its id."""
+        record = of_input(decode_input(value))
+        return self.publisher.send(TIPS, self._partition_of(county), [record])[0] + 1
 
     def _watch(self) -> None:
         """Wakes live queues when the sink, or another gateway, has written to a station's stream."""

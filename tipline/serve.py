@@ -31,7 +31,7 @@ from sinks.dead_letters import DeadLetter, dead_letter_id, keep
 from sinks.sink import AppliedEvents, latest_decision
 from sinks.tokens import DatabaseAuthority
 from stations.pages import Room, page_routes
-from stations.service import Outside, Service, receipt_status
+from stations.service import Service, receipt_status
 from streams.embedded.runtime import BadInput, Broken, Runtime
 from streams.pipeline import Facts, Fold
 from streams.ports import Bundle
@@ -41,6 +41,7 @@ from tipline.county import county_digest
 from tipline.metrics import PrometheusMetrics
 from tipline.model import load_model, model_bytes
 from tipline.ops_http import Health, ops_routes
+from tipline.outside import make_outside
 from tipline.pages import Reach, make_pages
 from tipline.store import Store, entropy, now_ms
 
@@ -69,7 +70,7 @@ class Embedded:
         self._put_in_force(bundles)
         self.runtimes = [self._runtime(bundle) for bundle in bundles]
         self.authority = DatabaseAuthority(store.engine, now_ms)
-        outside = Outside(lookup=store.intake.lookup)
+        outside = make_outside(store, store.intake.lookup)
         self.service = Service(store.engine, self.counties, now_ms, self.metrics, store.intake.append, outside)
         self.door = Door(
             intake=store.intake,
@@ -167,13 +168,14 @@ class Embedded:
     # --- running -----------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Starts the threads: a runtime a county, and the stations' clock work (escalation, leases, outbox)."""
+        """Starts the threads: a runtime a county, the stations' clock work (escalation, leases) and their outbox."""
         # What is remembered stays for months: looking through all of it for garbage would stop every answer meanwhile.
         gc.collect()
         gc.freeze()
         for runtime in self.runtimes:
             self._spawn(f"runtime-{runtime.county}", functools.partial(runtime.run, self._stop, self.store.intake.wait))
         self._spawn("clockwork", lambda: self.service.run(self._stop))
+        self._spawn("outbox", lambda: self.service.send(self._stop))
 
     def _spawn(self, name: str, work: Callable[[], None]) -> None:
         def run() -> None:

@@ -66,6 +66,7 @@ def wanted_of(visit: Visit) -> Wanted:
 def _queue(visit: Visit) -> Response:
     county, station = station_of(visit)
     wanted, now = wanted_of(visit), visit.pages.clock()
+    visit.pages.desk.settle(now)
     with reading(visit.pages.desk.engine) as connection:
         items, following = listed(connection, station, wanted, visit.asked("after"))
         counts = counted(connection, station, now)

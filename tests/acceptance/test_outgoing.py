@@ -1,0 +1,177 @@
+"""What leaves a running service: a station's own system is told of its queue, reporters of what became of their report."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producers.hooks import Secret
+from producers.webhook_standard import key_of
+from tests.crowd import settle
+from tipline.testing import Client, Served, make_token
+
+STATION = "police-xiliangwa"
+FIRE = {"text": "大邵村东头柴火垛着了，离房子就十来米，快来人"}
+
+
+class Receiver:
+    """Somebody else's server: keeps what it is sent, answers as told."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, dict[str, str], bytes]] = []
+        #: Statuses of the next answers, by path; then 204.
+        self.answers: dict[str, list[int]] = {}
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                planned = receiver.answers.get(self.path)
+                status = planned.pop(0) if planned else 204
+                if status == 307:
+                    self.send_response(status)
+                    self.send_header("location", f"{receiver.url}/elsewhere")
+                else:
+                    self.send_response(status)
+                    receiver.got.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                """Nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def at(self, path: str) -> list[dict[str, Any]]:
+        return [json.loads(body) for where, _, body in self.got if where == path]
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    made = Served(tmp_path / "data")
+    made.start()
+    yield made
+    made.close()
+
+
+def until(question: Callable[[], Any], seconds: float = 30) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := question()):
+        assert time.monotonic() < end, "did not come true in time"
+        time.sleep(0.02)
+    return found
+
+
+def webhook(served: Served, *arguments: str, status: int = 0) -> str:
+    command = [sys.executable, "-m", "tipline", "webhook", "add", *arguments, "--data", str(served.data)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == status, done.stderr
+    return done.stderr if status else done.stdout.strip()
+
+
+def signed(secret: str, headers: dict[str, str], body: bytes) -> bool:
+    told = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    digest = hmac.new(key_of(Secret(secret)), told, hashlib.sha256).digest()
+    return headers["webhook-signature"] == "v1," + base64.b64encode(digest).decode()
+
+
+def test_a_stations_own_system_and_the_reporters_are_told(served: Served, receiver: Receiver) -> None:
+    secret = webhook(served, "station", STATION, "--url", f"{receiver.url}/station")
+    partner = webhook(served, "standard", "partner:water", "--url", f"{receiver.url}/partner")
+    bot = "123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11"
+    group = webhook(served, "telegram", "telegram:anping-1", "--url", receiver.url, "--bot-token", bot)
+    # Down, then a redirect that a signed body must not follow.
+    receiver.answers = {"/station": [503, 307], "/partner": [500]}
+    # One incident, told by a partner, in a group and by somebody whose channel has no way back.
+    for source, message_id in (("partner:water", "w-1"), ("wechat:xiliangwa-3", "m-1")):
+        with Client(served, make_token(served.data, "intake", source=source)) as door:
+            assert door.send("/v1/tips", {**FIRE, "source": source, "message_id": message_id}).status == 202
+    update = {"update_id": 1, "message": {"message_id": 77, "chat": {"id": -100500}, "date": int(time.time()), **FIRE}}
+    with Client(served, "") as anybody:
+        headers = {"x-telegram-bot-api-secret-token": group}
+        assert anybody.send("/v1/webhooks/telegram/telegram:anping-1", update, headers).status == 200
+    settle(served)
+    with Client(served, make_token(served.data, "station", station=STATION)) as desk:
+        item = desk.send(f"/v1/stations/{STATION}/claim", {}).document["items"][0]
+        version = {"if-match": f'"{item["lease"]["token"]}"'}
+        assert desk.send(f"/v1/assignments/{item['id']}/acknowledge", {}, version).status == 200
+    told = until(lambda: [one for one in receiver.at("/station") if one["type"] == "assignment.acknowledged"])
+    assert told[0]["data"]["assignment"]["id"] == item["id"]
+    events = [entry for entry in receiver.got if entry[0] == "/station"]
+    numbers = [json.loads(body)["data"]["number"] for _, _, body in events]
+    # 503 is answered by sending it again under the same id; nothing is skipped, nothing overtakes.
+    assert numbers[0] == numbers[1] == 1 and numbers[1:] == list(range(1, numbers[-1] + 1))
+    assert events[0][1]["webhook-id"] == events[1][1]["webhook-id"] == f"{STATION}/1"
+    assert all(signed(secret, headers, body) for _, headers, body in events)
+    assert receiver.at("/elsewhere") == []
+
+    replies = until(lambda: [entry for entry in receiver.got if entry[0] == "/partner"][1:])
+    assert signed(partner, replies[0][1], replies[0][2])
+    said = json.loads(replies[0][2])
+    assert (said["type"], said["data"]["message_id"], said["data"]["status"]) == ("tip.status", "w-1", "in_work")
+    in_group = until(lambda: receiver.at(f"/bot{bot}/sendMessage"))
+    assert in_group[0]["chat_id"] == -100500 and in_group[0]["reply_parameters"]["message_id"] == 77
+    receipt = in_group[0]["text"].split()[-1]
+    with Client(served, make_token(served.data, "intake", source="partner:water")) as door:
+        assert door.get(f"/v1/receipts/{receipt}").document["status"] == "in_work"
+    # A restart tells nobody anything again.
+    before = len(receiver.got)
+    assert served.stop() == 0
+    served.start()
+    with Client(served, make_token(served.data, "station", station=STATION)) as desk:
+        current = desk.get(f"/v1/assignments/{item['id']}").document
+        version = {"if-match": f'"{current["revision"]}"'}
+        assert desk.send(f"/v1/assignments/{item['id']}/resolve", {"outcome": "settled"}, version).status == 200
+    until(lambda: receiver.at(f"/bot{bot}/sendMessage")[1:] and receiver.at("/partner")[2:] and receiver.at("/station")[-1]["type"] == "assignment.resolved")
+    fresh = [(path, headers.get("webhook-id"), body) for path, headers, body in receiver.got[before:]]
+    assert len(fresh) == 3 == len({(path, identity) for path, identity, _ in fresh})
+    assert [one["data"]["status"] for one in receiver.at("/partner")] == ["in_work", "in_work", "closed"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("station", "police-nowhere", "--url", "https://x.example/"), "no such station"),
+        (("station", STATION), "--url"),
+        (("station", STATION, "--url", "ftp://x.example/"), "--url"),
+        (("station", STATION, "--url", "https://user:secret@x.example/"), "--url"),
+        (("wecom", "wecom:1", "--receive-id", "ww1", "--url", "https://x.example/"), "--url"),
+        (("standard", "partner:x", "--bot-token", "1:2"), "--bot-token"),
+        (("telegram", "telegram:x", "--bot-token", "hello"), "--bot-token"),
+    ],
+)
+def test_a_way_out_that_is_none_is_refused(served_once: Served, arguments: tuple[str, ...], words: str) -> None:
+    assert words in webhook(served_once, *arguments, status=2)
+
+
+@pytest.fixture(scope="module")
+def served_once(tmp_path_factory: pytest.TempPathFactory) -> Served:
+    """A store that no service runs on."""
+    return Served(tmp_path_factory.mktemp("store") / "data")
