@@ -1,12 +1,12 @@
 """What `tipline submit` does, without its progress bar: rows of a file over HTTP, a result for each, in order.
 
-Every row goes with a `message_id`, its own or one derived from its content; so after a lost connection the same rows
-are simply sent again, and a file that is submitted twice adds nothing.
+Every row goes with a `message_id`, its own or one derived from its content and the token; so after a lost connection the
+same rows are simply sent again, and a file that is submitted twice with one token adds nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import http.client
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -56,9 +56,10 @@ class _Later(Exception):
         self.pause = pause
 
 
-def with_message_ids(rows: Iterable[Parsed]) -> Iterator[Parsed]:
-    """The rows, each with a message_id: where missing, `row-` and the hash of the row's canonical form.
+def with_message_ids(rows: Iterable[Parsed], key: bytes) -> Iterator[Parsed]:
+    """The rows, each with a message_id: where missing, `row-` and the hash of the row's canonical form under `key`.
 
+    The key keeps a reporter's number from being guessed: the id is stored in the clear, beside the rest of the row.
     Equal rows after the first one get their ordinal as well.
     """
     seen: dict[bytes, int] = {}
@@ -66,7 +67,7 @@ def with_message_ids(rows: Iterable[Parsed]) -> Iterator[Parsed]:
         if row.problem is not None or not isinstance(row.submission, dict) or row.submission.get("message_id"):
             yield row
             continue
-        digest = hashlib.sha256(orjson.dumps(row.submission, option=orjson.OPT_SORT_KEYS)).digest()[:16]
+        digest = hmac.digest(key, orjson.dumps(row.submission, option=orjson.OPT_SORT_KEYS), "sha256")[:16]
         seen[digest] = ordinal = seen.get(digest, 0) + 1
         name = f"row-{digest.hex()}" + (f"-{ordinal}" if ordinal > 1 else "")
         yield Parsed(row.line, {**row.submission, "message_id": name})
@@ -87,7 +88,7 @@ def submit(
     """
     link = _Link(server)
     try:
-        waiting = with_message_ids(rows)
+        waiting = with_message_ids(rows, server.token.encode())
         while chunk := _chunk(waiting, batch):
             yield from _deliver(chunk, link, sleep, patience)
     finally:

@@ -59,7 +59,7 @@ def process(
     received = 0
     order: list[str | _Refused] = []
     principal = Principal("process", "admin")
-    named = with_message_ids(rows)
+    named = with_message_ids(rows, b"")
     seen: dict[str, bytes] = {}
     for row in named:
         outcome, received = _admit(row, principal, county, received, keyring, draw, seen)

@@ -60,7 +60,7 @@ def load_settings(environ: Mapping[str, str], overrides: Mapping[str, Any] | Non
             values.update(tomllib.loads(Path(path).read_text("utf-8")))
         except (OSError, tomllib.TOMLDecodeError) as error:
             raise BadSettings(
-                f"{path}: cannot be read as TOML ({error}). TIPLINE_CONFIG must name a file such as deploy/tipline.toml"
+                f"{path}: cannot be read as TOML ({error}). TIPLINE_CONFIG must name a TOML file with lines such as `port = 8080`"
             ) from None
     for name, value in environ.items():
         if name.startswith(PREFIX) and name not in _ELSEWHERE:

@@ -27,8 +27,8 @@ from tipline.commands.progress import bar
 @click.option("--patience", type=click.IntRange(0), default=10, show_default=True, help="How often in a row the service may be away before giving up.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a row.")
 def submit(file: str, url: str, token: str | None, format_: str | None, patience: int, as_json: bool) -> None:
-    """Sends FILE (NDJSON or CSV; `-` for standard input) and prints a receipt a row. Sending a file again adds
-    nothing: a row without message_id gets one from its content. Exit 1 when rows were refused, 75 when the service is away.
+    """Sends FILE (NDJSON or CSV; `-` for standard input) and prints a receipt a row. Sending a file again with
+    the same token adds nothing: a row without message_id gets one from its content and the token. Exit 1 when rows were refused, 75 when the service is away.
 
     Example: tipline submit tips.ndjson --url http://127.0.0.1:8080 --token "$TOKEN"
     """
