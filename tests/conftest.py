@@ -20,11 +20,11 @@ from tests.kafka_fixtures import kafka_broker
 __all__ = ["kafka_broker"]  # a fixture, for every test below
 
 
-def missing(what: str) -> NoReturn:
-    """Skips the test for want of a component; fails it in CI."""
+def missing(what: str, *, module: bool = False) -> NoReturn:
+    """Skips the test (the whole `module`, at its import) for want of a component; fails it in CI."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"missing: {what}")
-    pytest.skip(f"missing: {what}")
+    pytest.skip(f"missing: {what}", allow_module_level=module)
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ from openapi_spec_validator import validate
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
-from producers.client import Server, submit, with_message_ids
+from producers.client import Server, submit
 from producers.http import POSTERS, READERS, Door, Limits, Publisher, intake_routes
 from producers.keyring import Keyring
 from producers.parsing import csv_rows, ndjson_rows

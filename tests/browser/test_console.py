@@ -557,10 +557,11 @@ def test_pages_are_named_and_reachable(house: House, window: Window) -> None:
 
 
 def test_axe_finds_nothing_serious(house: House, window: Window) -> None:
-    """With axe-core's `axe.min.js` in `.tools` (`npm pack axe-core`); half a megabyte is too much to carry along."""
+    """With axe-core's `axe.min.js` in `.tools`, which `tests/browser/fetch_axe.sh` fetches: half a megabyte is too much to
+    carry along."""
     source = Path(__file__).parents[2] / ".tools" / "axe.min.js"
     if not source.is_file():
-        pytest.skip("missing: .tools/axe.min.js of the npm package axe-core")
+        missing(".tools/axe.min.js: run tests/browser/fetch_axe.sh")
     incident = apart(house, "安平镇南关两家因为宅基地吵架", "anping")
     window.log_in(house.token("admin"))
     paths = (

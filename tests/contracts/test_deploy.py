@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from streams.ports import METRICS
+from tests.conftest import missing
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
@@ -29,7 +30,7 @@ def _rules() -> list[dict[str, Any]]:
 def test_the_compose_file_is_valid() -> None:
     found = importlib.util.find_spec("check_jsonschema")
     if found is None or not found.submodule_search_locations:
-        pytest.skip("check-jsonschema, which carries the compose specification, is not installed")
+        missing("check-jsonschema, which carries the compose specification")
     path = Path(found.submodule_search_locations[0]) / "builtin_schemas" / "vendor" / "compose-spec.json"
     schema = json.loads(path.read_text("utf-8"))
     document = {name: value for name, value in COMPOSE.items() if not name.startswith("x-")}
@@ -88,7 +89,7 @@ def test_alerts_and_dashboard_ask_for_metrics_that_there_are() -> None:
 def test_promtool_takes_the_rules(tmp_path: Path) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
-        pytest.skip("missing: promtool")
+        missing("promtool")
     rules = tmp_path / "panels.yml"
     recorded = [{"record": f"panel:n{n}", "expr": expression} for n, expression in enumerate(_expressions())]
     rules.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": recorded}]}), "utf-8")

@@ -5,15 +5,20 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tests.conftest import missing
+
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
-faust = pytest.importorskip("faust")
+if find_spec("faust") is None:
+    missing("the extra `distributed`", module=True)
 
+import faust  # noqa: E402
 from faust.transport import consumer as faust_consumer  # noqa: E402
 from faust.transport.drivers import aiokafka as base  # noqa: E402
 from faust.types import TP  # noqa: E402

@@ -25,6 +25,7 @@ from schemas.records import Closure, Tip
 from streams.embedded import failpoints
 from streams.embedded.intake import MIGRATIONS, BadStore, SqliteIntake
 from streams.ports import Admitted, Sealed
+from tests.conftest import missing
 
 _numbers = itertools.count(1)
 
@@ -296,7 +297,7 @@ def test_a_later_version_is_refused(path: Path) -> None:
 
 
 def test_no_file_can_be_made(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable):
+    with pytest.raises(FileNotFoundError, match=r"missing/intake\.db"):
         SqliteIntake(tmp_path / "missing" / "intake.db")
 
 
@@ -370,10 +371,11 @@ def test_kill_under_load(path: Path) -> None:
     check_after_death(path, told + rest.split("\n")[:-1])
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_every_accept_reaches_the_disk(path: Path, tmp_path: Path) -> None:
     """kill -9 does not show it: the page cache survives. So count the syncs of a child that accepts 50 tips one by
     one."""
+    if shutil.which("strace") is None:
+        missing("strace")
     trace = tmp_path / "trace"
     code = _CHILD.partition("def caller")[0] + (
         "intake = SqliteIntake(Path(sys.argv[1]))\nfor n in range(50):\n    intake.accept([tip(str(n))])\n"
@@ -383,7 +385,7 @@ def test_every_accept_reaches_the_disk(path: Path, tmp_path: Path) -> None:
         command, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}, capture_output=True, check=False
     )
     if done.returncode and not path.exists():
-        pytest.skip("strace may not trace here")
+        missing("the right to trace with strace")
     assert trace.read_text().count("sync(") >= 50
 
 
