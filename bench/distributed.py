@@ -33,7 +33,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from schemas.records import Decision
 from streams.breaker import Breaker
 from streams.distributed.decider import Decider
-from streams.distributed.app import BATCH, first_bundle, _rows
+from streams.distributed.app import BATCH, _rows
+from streams.distributed.past import first_bundle
 from tipline.distributed import fold_maker
 from tipline.settings import load_settings
 from tipline.store import Store

@@ -1,14 +1,16 @@
-"""A station's own system: takes each change of its queue as it comes. Needs only `pip install kafka-python`."""
+"""A station's own system follows its queue on Kafka: python examples/station_consumer.py HOST:9092 police-anping"""
 
 import json
 import sys
 
 from kafka import KafkaConsumer
 
-broker, station = sys.argv[1:]
-seen: dict[str, int] = {}
-for record in KafkaConsumer(f"queue.{station}", bootstrap_servers=broker, group_id=station, auto_offset_reset="earliest"):
+server, station = sys.argv[1:3]
+known: dict[str, int] = {}
+queue = KafkaConsumer(f"queue.{station}", bootstrap_servers=server, group_id=f"{station}-system", auto_offset_reset="earliest", enable_auto_commit=False)
+for record in queue:
     item = json.loads(record.value)
-    if item["revision"] > seen.get(item["id"], 0):  # a repeat after a crash
-        seen[item["id"]] = item["revision"]
-        print(item["status"], item["due_at"], item["category"], item["title"], flush=True)  # noqa: T201
+    if item["revision"] > known.get(item["id"], -1):  # after a crash some come again: the highest revision counts
+        known[item["id"]] = item["revision"]
+        print(item["id"], item["revision"], item["status"], item["title"], flush=True)  # here your own work begins
+    queue.commit()

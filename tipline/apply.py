@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 
 from sqlalchemy import select
 
@@ -15,6 +16,9 @@ from streams.ports import Bundle
 from streams.stages.county import areas_of
 from tipline.county import county_digest
 from tipline.store import Store, now_ms
+
+#: Puts a record at the end of a county's input: (county, key, value) -> position, or None when it is known already.
+Append = Callable[[str, str, bytes], int | None]
 
 
 def in_force(store: Store, county: str) -> dict[str, str]:
@@ -30,7 +34,9 @@ def in_force(store: Store, county: str) -> dict[str, str]:
     return found
 
 
-def put_in_force(store: Store, county: str, what: str, digest: str, bundle: Bundle | None = None) -> int | None:
+def put_in_force(
+    store: Store, county: str, what: str, digest: str, bundle: Bundle | None = None, append: Append | None = None
+) -> int | None:
     """Appends the change where it is not the one in force; its position, or None."""
     if in_force(store, county).get(what) == digest:
         return None
@@ -38,15 +44,15 @@ def put_in_force(store: Store, county: str, what: str, digest: str, bundle: Bund
     change = Change(
         county=county, change_id=f"{what}/{digest}/{at}", what=what, digest=digest, at=format_time(at), bundle=bundle
     )
-    return store.intake.append(county, change.change_id, encode(change))
+    return (append or store.intake.append)(county, change.change_id, encode(change))
 
 
-def apply_county(store: Store, bundle: Bundle) -> tuple[list[str], int | None]:
+def apply_county(store: Store, bundle: Bundle, append: Append | None = None) -> tuple[list[str], int | None]:
     """(why it is refused, position of the change). Nothing is written when it is refused."""
     refusals = dropped(store, bundle)
     if refusals:
         return refusals, None
-    return [], put_in_force(store, bundle["county"]["id"], "county", county_digest(bundle), bundle)
+    return [], put_in_force(store, bundle["county"]["id"], "county", county_digest(bundle), bundle, append)
 
 
 def dropped(store: Store, bundle: Bundle) -> list[str]:

@@ -10,7 +10,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import msgspec
@@ -26,6 +28,7 @@ from tipline.store import Store, entropy, now_ms
 if TYPE_CHECKING:
     from streams.distributed.app import Plan, Putaside, Room
     from streams.distributed.decider import MakeFold
+    from streams.distributed.topics import Layout
     from streams.ports import Bundle, Recall
     from tipline.settings import Settings
 
@@ -64,9 +67,32 @@ def servers(store: Store) -> list[str]:
 
 def logging_to_stderr(level: str) -> None:
     """One line an event; the libraries underneath only from warnings on."""
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Seldom())
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", handlers=[handler])
     for name in ("aiokafka", "faust", "kafka", "mode", "asyncio", "alembic", "streams.distributed.driver"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+class Seldom(logging.Filter):
+    """Lets what a library repeats through once in `EVERY_S`: a broker that is away is worth a line, not twenty a second."""
+
+    EVERY_S: Final = 30.0
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """False for a repeat. Our own lines pass."""
+        if record.name.startswith("tipline") or record.levelno >= logging.CRITICAL:
+            return True
+        now, what = self._clock(), (record.name, str(record.msg)[:60])
+        if now - self._said.get(what, -self.EVERY_S) < self.EVERY_S:
+            return False
+        self._said[what] = now
+        return True
 
 
 def fatal(error: BaseException) -> NoReturn:
@@ -134,13 +160,15 @@ def seal(store: Store, one: Putaside, now: int) -> tuple[str, bytes]:
 def run_worker(store: Store, name: str | None, metrics_port: int | None, ready: Callable[[Sequence[str]], None]) -> None:
     """Decides until SIGTERM or SIGINT. Raises NoBroker, BadTopics at the start; a fault later ends the process."""
     from streams.distributed.app import Room
-    from streams.distributed.topics import read_layout
+    from streams.distributed.topics import read_layout, refuse_later
     from tipline.model import load_model, model_bytes
 
-    read_layout(servers(store))
-    store.keep_model(model_bytes(), load_model().digest)
+    layout = read_layout(servers(store))
     if not store.keyring_path.exists():
         raise OtherKeys(f"{store.keyring_path}: there are no keys. Name the installation's with TIPLINE_KEYS (`tipline topics create` makes them at first): what this worker seals, the others must be able to open")
+    keys_of_log(store, layout)
+    refuse_later(servers(store), layout)
+    store.keep_model(model_bytes(), load_model().digest)
     metrics = PrometheusMetrics()
     serve_metrics(metrics, metrics_port)
     asyncio.run(_work(lambda: Room(worker_plan(store, metrics, name)), ready))
@@ -183,22 +211,46 @@ def serve_metrics(metrics: PrometheusMetrics, port: int | None) -> None:
 
 def open_store(settings: Settings) -> Store:
     """The store with its database and keys, both checked. Raises NoDatabase, OtherKeys, NoLog, BadAddress."""
+    store = Store(in_bounded_time(settings))
+    servers(store)
+    if not settings.database:
+        raise NoDatabase("TIPLINE_DATABASE is not set: gateways and the sink share one database. Write TIPLINE_DATABASE=postgresql+psycopg://USER:PASSWORD@HOST/NAME")
+    try:
+        reach_database(store)
+        same_keys(store)
+    except TiplineError:
+        store.close()
+        raise
+    return store
+
+
+def in_bounded_time(settings: Settings) -> Settings:
+    """With a database that is given up on after some seconds, where the settings do not say how many."""
     from sqlalchemy import make_url
 
-    if settings.database.startswith("postgresql"):
-        url = make_url(settings.database)
-        if "connect_timeout" not in url.query:
-            url = url.update_query_dict({"connect_timeout": "3"})
-        settings = msgspec.structs.replace(settings, database=url.render_as_string(hide_password=False))
-    store = Store(settings)
-    servers(store)
+    if not settings.database.startswith("postgresql"):
+        return settings
+    url = make_url(settings.database)
+    if "connect_timeout" not in url.query:
+        url = url.update_query_dict({"connect_timeout": "3"})
+    return msgspec.structs.replace(settings, database=url.render_as_string(hide_password=False))
+
+
+def reach_database(store: Store) -> None:
+    """Raises NoDatabase where the work database does not answer."""
+    from sqlalchemy import make_url
+
     try:
         _ = store.engine
     except Unavailable as error:
-        shown = make_url(store.database_url).render_as_string()
-        raise NoDatabase(f"no database answers at {shown} ({error}): check that it runs, that TIPLINE_DATABASE names it, and its user and password") from None
-    same_keys(store)
-    return store
+        shown = make_url(store.database_url)
+        shown = shown.difference_update_query(["connect_timeout"])
+        raise NoDatabase(f"no database answers at {shown.render_as_string()} ({error}): check that it runs, that TIPLINE_DATABASE names it, and its user and password") from None
+
+
+def fingerprint(store: Store) -> str:
+    """What tells this keyring from others, and tells nothing of it."""
+    return store.keyring.digest("store", "fingerprint").hex()[:32]
 
 
 def same_keys(store: Store) -> None:
@@ -208,15 +260,25 @@ def same_keys(store: Store) -> None:
     from sinks.database import insert_new, writing
     from sinks.tables import positions
 
-    mine = store.keyring.digest("store", "fingerprint").hex()[:32]
+    mine = int(fingerprint(store)[:12], 16)
     with writing(store.engine) as connection:
-        insert_new(connection, positions, [{"consumer": "keyring", "topic": "fingerprint", "part": "", "position": int(mine[:12], 16)}])
+        insert_new(connection, positions, [{"consumer": "keyring", "topic": "fingerprint", "part": "", "position": mine}])
         known = connection.execute(select(positions.c.position).where(positions.c.consumer == "keyring")).scalar()
-    if known != int(mine[:12], 16):
-        raise OtherKeys(
-            f"{store.keyring_path}: these are not the keys of this database: receipts and identities would not agree. "
-            "Give every gateway, worker and sink the same file: TIPLINE_KEYS"
-        )
+    if known != mine:
+        raise OtherKeys(_others(store, "this database"))
+
+
+def keys_of_log(store: Store, layout: Layout) -> None:
+    """Raises OtherKeys where the topics were made with another keyring: for parts that have no database."""
+    if layout.keyrings - {fingerprint(store)}:
+        raise OtherKeys(_others(store, "these topics"))
+
+
+def _others(store: Store, whose: str) -> str:
+    return (
+        f"{store.keyring_path}: these are not the keys of {whose}: receipts and identities would not agree. "
+        "Give every gateway, worker and sink the same file: TIPLINE_KEYS"
+    )
 
 
 class LastingAuthority:
@@ -305,19 +367,53 @@ def spawn(name: str, work: Callable[[], None]) -> threading.Thread:
 # --- topics ---------------------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def end_of_input(store: Store) -> Iterator[Callable[[str, str, bytes], int | None]]:
+    """Puts a record at the end of a county's input: (county, key, value) -> its position, or None when it is known already.
+
+    On one machine that is the store's own log. Distributed it is Kafka itself: a spool would need a gateway over the same
+    directory to carry it on. Raises NoBroker, BadTopics, BadRecord, Unavailable.
+    """
+    if not store.settings.log:
+        yield store.intake.append
+        return
+    from schemas.codec import decode_input
+    from schemas.topics import TIPS
+    from streams.distributed.envelope import input_headers
+    from streams.distributed.publisher import Publisher
+    from streams.distributed.topics import read_layout
+
+    layout, publisher = read_layout(servers(store)), Publisher(servers(store))
+
+    def append(county: str, _key: str, value: bytes) -> int:
+        sendable = (county.encode(), value, input_headers(decode_input(value)))
+        return publisher.send(TIPS, layout.partition(county), [sendable])[0] + 1
+
+    try:
+        yield append
+    finally:
+        publisher.close()
+
+
 def create_topics(store: Store, replication: int) -> list[str]:
     """Makes and checks the topics for the counties of the settings -> what was done, a line each."""
     from streams.distributed import topics
-    from streams.distributed.envelope import of_input
+    from streams.distributed.envelope import KEYRING, Sendable, of_input
     from tipline.county import county_digest
     from tipline.model import load_model
 
-    first, stations = {}, []
+    first: dict[str, list[Sendable]] = {}
+    stations = []
     at = format_time(now_ms())
-    _ = store.keyring  # made here, so that every part finds the same ones
+    mark = (KEYRING, fingerprint(store).encode())  # the keys are made here, so that every part finds the same ones
     for bundle in store.bundles():
         county = bundle["county"]["id"]
         changes = (("county", county_digest(bundle), bundle), ("model", load_model().digest, None))
-        first[county] = [of_input(Change(county=county, change_id=f"{what}/{digest}/first", what=what, digest=digest, at=at, bundle=document)) for what, digest, document in changes]
+        records = [of_input(Change(county=county, change_id=f"{what}/{digest}/first", what=what, digest=digest, at=at, bundle=document)) for what, digest, document in changes]
+        first[county] = [(key, value, [*headers, mark]) for key, value, headers in records]
         stations += [station["id"] for station in bundle["stations"]["stations"] if station.get("queue_topic")]
+    try:
+        keys_of_log(store, topics.read_layout(servers(store)))
+    except topics.BadTopics:
+        pass  # not made yet
     return topics.create(servers(store), first, stations, replication)

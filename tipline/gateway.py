@@ -28,7 +28,7 @@ from streams.ports import Bundle
 from streams.stages.county import compile_county
 from tipline.apply import dropped, put_in_force
 from tipline.county import county_digest
-from tipline.distributed import LastingAuthority, servers
+from tipline.distributed import LastingAuthority, keys_of_log, servers
 from tipline.metrics import PrometheusMetrics
 from tipline.model import load_model
 from tipline.ops_http import Health
@@ -60,6 +60,7 @@ class Gateway(Embedded):
         bundles = store.bundles()
         self.counties = {bundle["county"]["id"]: compile_county(bundle) for bundle in bundles}
         layout = read_layout(servers(store))
+        keys_of_log(store, layout)
         for county in self.counties:
             layout.partition(county)
         store.intake.limit_bytes(None)  # the cap is the spool's, on what is not relayed yet

@@ -92,12 +92,17 @@ class Store:
 
                 make_private(self.path / "work.db")
             try:
-                self._engine = open_database(self.database_url)
+                engine = open_database(self.database_url)
             except (ValueError, SQLAlchemyError) as error:
                 raise BadSettings(
                     "TIPLINE_DATABASE: is no database of ours; write it like postgresql+psycopg://user@host/name"
                 ) from error
-            migrate(self._engine)
+            try:
+                migrate(engine)
+            except BaseException:
+                engine.dispose()
+                raise
+            self._engine = engine
         return self._engine
 
     @property

@@ -26,16 +26,13 @@ import faust
 import msgspec
 from yarl import URL
 
-from schemas.codec import decode_input
-from schemas.errors import BadRecord
-from schemas.records import Change
 from schemas.topics import DEAD_LETTERS, DECISIONS, TIPS
 from streams.breaker import Breaker
 from streams.distributed.decider import Bad, Decider, MakeFold
 from streams.distributed.driver import BatchSchema, Producer, Sent
-from streams.distributed.envelope import Sendable, headers
-from streams.distributed.past import end_of, read_through, rebuild
-from streams.distributed.topics import MAX_MESSAGE_BYTES, BadTopics, read_layout
+from streams.distributed.envelope import Sendable, headers, is_later
+from streams.distributed.past import end_of, first_bundle, rebuild
+from streams.distributed.topics import MAX_MESSAGE_BYTES, BadTopics, later, read_layout
 from streams.ports import Bundle, Clock, Metrics, Row
 
 _log = logging.getLogger("tipline.worker")
@@ -165,6 +162,8 @@ class Seat:
     async def _batch(self, event: Any) -> None:
         """Decides a batch, puts its outputs on their way, and acknowledges it once they have arrived."""
         decider = await self._sit_down()
+        if (newer := next((record for record in event.message.value if is_later(record.headers)), None)) is not None:
+            raise BadTopics(later(TIPS, self._partition, newer.offset))
         rows: Sequence[Row] = _rows(event.message.value)
         sent: list[Sent] = []
         while rows:
@@ -243,20 +242,6 @@ async def _delivered(sent: Sequence[Sent]) -> int:
     for future, count in sent:
         end = max(end, (await future).offset + count)
     return end
-
-
-def first_bundle(servers: Sequence[str], partition: int) -> Bundle:
-    """The county file with which a partition begins. Raises BadTopics."""
-    for records in read_through(servers, TIPS, partition):
-        for record in records:
-            try:
-                change = decode_input(record.value or b"")
-            except BadRecord:
-                change = None
-            if isinstance(change, Change) and change.bundle is not None:
-                return change.bundle
-            raise BadTopics(f"partition {partition} of {TIPS} does not begin with a county file: make the topic with `tipline topics create`")
-    raise BadTopics(f"partition {partition} of {TIPS} is empty")
 
 
 def _app(plan: Plan) -> Any:

@@ -23,6 +23,10 @@ Sendable = tuple[bytes | None, bytes, Headers]
 JSON: Final = ("content-type", b"application/json")
 _SPEC: Final = ("ce_specversion", b"1.0")
 PART: Final = "ce_part"
+#: On the first record of a county: the fingerprint of the keyring that all parts of the installation share.
+KEYRING: Final = "ce_keyring"
+#: The version of every record's schema that this program writes, and the latest that it reads.
+_VERSION: Final = 1
 
 
 def headers(kind: str, identity: str, county: str, time: str | None = None, part: str | None = None) -> list[tuple[str, bytes]]:
@@ -31,7 +35,7 @@ def headers(kind: str, identity: str, county: str, time: str | None = None, part
         _SPEC,
         ("ce_id", identity.encode()),
         ("ce_source", f"/tipline/{county}".encode()),
-        ("ce_type", f"tipline.{kind}.v1".encode()),
+        ("ce_type", f"tipline.{kind}.v{_VERSION}".encode()),
         JSON,
     ]
     if time is not None:
@@ -44,6 +48,13 @@ def headers(kind: str, identity: str, county: str, time: str | None = None, part
 def is_ours(headers_: Headers) -> bool:
     """Whether tipline wrote a record, going by its attributes."""
     return any(name == "ce_type" and value.startswith(b"tipline.") for name, value in headers_)
+
+
+def is_later(headers_: Headers) -> bool:
+    """Whether a later version of tipline wrote a record, going by its attributes: its meaning is not known here."""
+    value = next((value for name, value in headers_ if name == "ce_type"), b"")
+    name, _, version = value.rpartition(b".v")
+    return name.startswith(b"tipline.") and version.isdigit() and int(version) > _VERSION
 
 
 def of_input(record: Input) -> Sendable:
@@ -133,6 +144,8 @@ class Assembler:
 
     def feed(self, offset: int, value: bytes, headers_: Headers) -> Group | None:
         """One record of the topic -> the group that it completed, or None. Raises BadRecord for what is no output."""
+        if is_later(headers_):
+            raise BadRecord("unknown_type", "a later version of tipline wrote it")
         output = self._decode(value)
         number, count = _part_of(headers_)
         if output.position <= self.done:

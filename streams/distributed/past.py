@@ -14,11 +14,14 @@ from typing import Any, Final
 
 from kafka import KafkaConsumer, TopicPartition
 
+from schemas.codec import decode_input
 from schemas.errors import BadRecord
-from schemas.topics import DECISIONS
+from schemas.records import Change
+from schemas.topics import DECISIONS, TIPS
 from streams.distributed.decider import Decider
 from streams.distributed.envelope import Assembler, Group, decode_told, is_ours
-from streams.distributed.topics import BadTopics, reaching
+from streams.distributed.topics import BadTopics, later, reaching
+from streams.ports import Bundle
 
 _CHUNK: Final = 2000
 _SILENCE: Final = 30
@@ -92,12 +95,23 @@ def _rebuild(servers: Sequence[str], partition: int, decider: Decider) -> int:
                 group = assembler.feed(record.offset, record.value or b"", record.headers)
             except BadRecord as error:
                 if is_ours(record.headers):  # Going on without it would make a state that the log does not tell.
-                    raise BadTopics(
-                        f"offset {record.offset} in partition {partition} of {DECISIONS} cannot be read ({error.reason}): "
-                        "a later version of tipline wrote it. Run that one"
-                    ) from None
+                    raise BadTopics(f"{later(DECISIONS, partition, record.offset)} ({error.reason})") from None
                 continue
             if group is not None:
                 groups.append(group)
         decider.restore(groups)
     return end
+
+
+def first_bundle(servers: Sequence[str], partition: int) -> Bundle:
+    """The county file with which a partition begins. Raises BadTopics."""
+    for records in read_through(servers, TIPS, partition):
+        for record in records:
+            try:
+                change = decode_input(record.value or b"")
+            except BadRecord:
+                change = None
+            if isinstance(change, Change) and change.bundle is not None:
+                return change.bundle
+            raise BadTopics(f"partition {partition} of {TIPS} does not begin with a county file: make the topic with `tipline topics create`")
+    raise BadTopics(f"partition {partition} of {TIPS} is empty")

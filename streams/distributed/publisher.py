@@ -25,6 +25,8 @@ _log = logging.getLogger("tipline.publisher")
 
 TIMEOUT_S: Final = 10.0
 _STEP_S: Final = 0.25
+#: A broker that is away is found out so soon: whoever wants to close need not wait for longer.
+_BOOTSTRAP_MS: Final = 2_000
 
 
 class Publisher:
@@ -81,7 +83,7 @@ class Publisher:
             request_timeout_ms=milliseconds,
             # Longer than we wait: giving up is ours, and then the producer goes with it.
             delivery_timeout_ms=milliseconds * 2,
-            bootstrap_timeout_ms=milliseconds,
+            bootstrap_timeout_ms=min(_BOOTSTRAP_MS, milliseconds),
             reconnect_backoff_max_ms=1000,
         )
 

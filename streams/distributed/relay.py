@@ -115,15 +115,18 @@ class Spool:
 
     def accept(self, admitted: Sequence[Admitted]) -> list[Accepted]:
         """As `streams.ports.Intake`; Unavailable also when the spool is at its cap."""
-        size = sum(len(encode(one.tip)) for one in admitted)
-        with self._lock:
-            full = self._records + len(admitted) > self._max_records or (self._max_bytes and self._bytes + size > self._max_bytes)
-        if full:
+        # What is here already takes no room: it is looked for only when there is none.
+        if not self._has_room(admitted) and not self._has_room([one for one in admitted if self._log.lookup(one.tip.tip_id) is None]):
             raise Unavailable("the spool is full: the log has been away for long", retry_after=10)
         answers = self._log.accept(admitted)
         fresh = [one for one, answer in zip(admitted, answers, strict=True) if answer.outcome == "accepted"]
         self._grow(len(fresh), sum(len(encode(one.tip)) for one in fresh))
         return answers
+
+    def _has_room(self, admitted: Sequence[Admitted]) -> bool:
+        size = sum(len(encode(one.tip)) for one in admitted)
+        with self._lock:
+            return not admitted or (self._records + len(admitted) <= self._max_records and not (self._max_bytes and self._bytes + size > self._max_bytes))
 
     def append(self, county: str, key: str, value: bytes) -> int | None:
         """As `streams.ports.InputLog`; corrections and closures have room above the cap, for there are few."""

@@ -28,9 +28,9 @@ from sinks.database import reading, writing
 from sinks.dead_letters import DeadLetter, keep
 from sinks.sink import AppliedEvents, apply_outputs, position, set_position
 from sinks.tables import decisions
-from streams.distributed.app import first_bundle
 from streams.distributed.envelope import Assembler, Group, is_ours
-from streams.distributed.topics import BadTopics, Layout, reaching, read_layout
+from streams.distributed.past import first_bundle
+from streams.distributed.topics import BadTopics, Layout, NoBroker, later, reaching, read_layout, refuse_later
 from streams.ports import Clock, Metrics
 from streams.stages.county import County, compile_county
 
@@ -86,8 +86,10 @@ class Sink:
                 bootstrap_timeout_ms=10_000,
                 max_poll_records=_BATCH,
                 max_partition_fetch_bytes=4 * 1024 * 1024,
+                reconnect_backoff_max_ms=1000,
             )
         self._look_around()
+        refuse_later(plan.servers, self._layout)
 
     def close(self) -> None:
         """Leaves Kafka; the engine stays open."""
@@ -137,7 +139,10 @@ class Sink:
                 self._measure_lag()
                 measured = now
             if now - looked > _LAYOUT_EVERY_S:
-                self._look_around()
+                try:
+                    self._look_around()
+                except (NoBroker, Unavailable) as away:
+                    _log.warning("%s", away)
                 looked = now
 
     def run_once(self, stop: threading.Event) -> int:
@@ -180,7 +185,7 @@ class Sink:
             return reader.assembler.feed(record.offset, record.value or b"", record.headers)
         except BadRecord as error:
             if is_ours(record.headers):
-                raise BadTopics(f"offset {record.offset} in partition {record.partition} of {DECISIONS} cannot be read ({error.reason}): a later version of tipline wrote it. Run that one") from None
+                raise BadTopics(f"{later(DECISIONS, record.partition, record.offset)} ({error.reason})") from None
             _log.error("offset %d in partition %d of %s is no record of ours: passed over", record.offset, record.partition, DECISIONS)
             return None
 

@@ -9,7 +9,7 @@ same one. A producer names the partition; the key's hash is never asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from kafka.errors import KafkaError
 from schemas.errors import TiplineError
 from schemas.times import DAY
 from schemas.topics import ASSIGNMENTS, DEAD_LETTERS, DECISIONS, TIPS, queue_topic
-from streams.distributed.envelope import Sendable
+from streams.distributed.envelope import KEYRING, Sendable, is_later
 
 #: Topics of which each county has a partition of its own.
 PER_COUNTY: Final = (TIPS, DECISIONS, DEAD_LETTERS)
@@ -46,9 +46,11 @@ class BadAddress(TiplineError):
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """Which partition is which county's."""
+    """Which partition is which county's, and whose keys the installation has."""
 
     partitions: Mapping[str, int]
+    #: Fingerprints of keyrings that the counties' first records name: one, unless somebody made topics with another.
+    keyrings: frozenset[str] = frozenset()
 
     def partition(self, county: str) -> int:
         """The county's partition. Raises BadTopics for a county that has none."""
@@ -113,7 +115,7 @@ def read_layout(servers: Sequence[str]) -> Layout:
         if counts[name] < counts[TIPS]:
             raise BadTopics(f"the topic {name} has {counts[name]} partitions and {TIPS} has {counts[TIPS]}: run `tipline topics create`, which adds the missing ones")
     with reaching(servers):
-        return Layout(_owners(servers, counts[TIPS]))
+        return _owners(servers, counts[TIPS])
 
 
 def partition_counts(admin: Any) -> dict[str, int]:
@@ -121,30 +123,52 @@ def partition_counts(admin: Any) -> dict[str, int]:
     return {found["name"]: len(found["partitions"]) for found in admin.describe_topics() if not found["error_code"]}
 
 
-def _owners(servers: Sequence[str], count: int) -> dict[str, int]:
-    consumer = KafkaConsumer(bootstrap_servers=list(servers), enable_auto_commit=False, bootstrap_timeout_ms=_CONNECT_MS, max_poll_records=1)
+def _owners(servers: Sequence[str], count: int) -> Layout:
     owners: dict[str, int] = {}
+    keyrings: set[str] = set()
+    for partition, record in _records(servers, TIPS, range(count), last=False):
+        county = (record.key or b"").decode("utf-8", "replace")
+        if county in owners:
+            raise BadTopics(f"two partitions of {TIPS} begin as those of {county!r}: {owners[county]} and {partition}. Another program wrote there; make the topic anew")
+        owners[county] = partition
+        keyrings |= {value.decode("utf-8", "replace") for name, value in record.headers if name == KEYRING}
+    return Layout(owners, frozenset(keyrings))
+
+
+def refuse_later(servers: Sequence[str], layout: Layout) -> None:
+    """Raises BadTopics where a later version of tipline has written the newest record of a log, NoBroker."""
+    with reaching(servers):
+        for topic in (TIPS, DECISIONS):
+            for partition, record in _records(servers, topic, layout.partitions.values(), last=True):
+                if is_later(record.headers):
+                    raise BadTopics(later(topic, partition, record.offset))
+
+
+def later(topic: str, partition: int, offset: int) -> str:
+    """What to say of a record that a later version wrote."""
+    return f"offset {offset} in partition {partition} of {topic} was written by a later version of tipline, whose records this one does not know: run that version. Nothing is lost"
+
+
+def _records(servers: Sequence[str], topic: str, partitions: Iterable[int], last: bool) -> Iterator[tuple[int, Any]]:
+    """The first or the last record of each partition that has one."""
+    consumer = KafkaConsumer(bootstrap_servers=list(servers), enable_auto_commit=False, bootstrap_timeout_ms=_CONNECT_MS, max_poll_records=1)
     try:
-        parts = [TopicPartition(TIPS, number) for number in range(count)]
-        ends = consumer.end_offsets(parts)
-        # One after the other: the first record of each is all that is wanted.
-        for part in (p for p in parts if ends[p]):
+        parts = [TopicPartition(topic, number) for number in partitions]
+        begins, ends = consumer.beginning_offsets(parts), consumer.end_offsets(parts)
+        # One after the other: one record of each is all that is wanted.
+        for part in (p for p in parts if ends[p] > begins[p]):
             consumer.assign([part])
-            consumer.seek_to_beginning(part)
+            consumer.seek(part, ends[part] - 1 if last else begins[part])
             found: list[Any] = []
             for _ in range(20):
                 found = consumer.poll(1000, max_records=1).get(part, [])
                 if found:
                     break
             if not found:
-                raise BadTopics(f"partition {part.partition} of {TIPS} cannot be read")
-            county = (found[0].key or b"").decode("utf-8", "replace")
-            if county in owners:
-                raise BadTopics(f"two partitions of {TIPS} begin as those of {county!r}: {owners[county]} and {part.partition}. Another program wrote there; make the topic anew")
-            owners[county] = part.partition
+                raise BadTopics(f"partition {part.partition} of {topic} cannot be read")
+            yield part.partition, found[0]
     finally:
         consumer.close()
-    return owners
 
 
 # --- making ---------------------------------------------------------------------------------------------------------------
@@ -159,7 +183,7 @@ def create(servers: Sequence[str], first: Mapping[str, Sequence[Sendable]], stat
     told: list[str] = []
     with _admin(servers) as admin:
         counts = partition_counts(admin)
-        known = _owners(servers, counts[TIPS]) if counts.get(TIPS) else {}
+        known = dict(_owners(servers, counts[TIPS]).partitions) if counts.get(TIPS) else {}
         fresh = sorted(set(first) - set(known))
         used = len(known) + len(fresh)
         wanted = {name: max(used, counts.get(TIPS, 0), 1) for name in PER_COUNTY} | {ASSIGNMENTS: 1}

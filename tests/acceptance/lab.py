@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -11,31 +15,37 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import yaml
 from kafka import KafkaAdminClient, KafkaProducer
-from sqlalchemy import text
+from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions
+from sqlalchemy import Engine, text
 
 from schemas.codec import decode_output
 from schemas.records import Decision, Tip
-from sinks.database import open_database, reading
+from sinks.database import open_database, reading, writing
+from sinks.tokens import ENTROPY_BYTES
+from sinks.tokens import create as create_token
 from streams.distributed import topics
 from streams.distributed.envelope import Assembler, of_input
 from streams.distributed.past import end_of, read_through
-from streams.ports import Row
-from tests.kafka_fixtures import Broker
+from streams.ports import Principal, Row
+from tests.kafka_fixtures import Broker, free_ports
+from tipline.cli import main
+from tipline.distributed import create_topics
+from tipline.settings import load_settings
+from tipline.store import Store, now_ms
 
 ROOT = Path(__file__).parents[2]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
 
 
-_RUN = """
-from tipline import cli
-for name in ("gateway", "worker", "sink", "topics", "consume"):
-    cli.COMMANDS.setdefault(name, (f"tipline.commands.{name}", name, ""))
-cli.main()
-"""
+_RUN = "from tipline.cli import main; main()"
 
 
 class Child:
@@ -95,8 +105,9 @@ class Lab:
         self.database = database
         self.folder = folder
         self.children: list[Child] = []
-        self.environ = {"TIPLINE_LOG": broker.url, "TIPLINE_DATABASE": database, "TIPLINE_KEYS": str(folder / "keys.json"), "PYTHONDONTWRITEBYTECODE": "1"}
+        self.environ = {"TIPLINE_LOG": broker.url, "TIPLINE_DATABASE": database, "TIPLINE_KEYS": str(folder / "keys.json"), "TIPLINE_LOG_LEVEL": "info"}
         self._token = ""
+        self._ports: dict[str, int] = {}
 
     @property
     def servers(self) -> list[str]:
@@ -112,17 +123,59 @@ class Lab:
         self.children.append(child)
         return child
 
-    def run(self, *arguments: str, name: str = "run") -> str:
-        """One command to its end -> its output; it must exit 0."""
+    def run(self, *arguments: str, name: str = "run", code: int = 0) -> str:
+        """One command to its end -> its output; it must exit with `code`."""
         child = self.start(*arguments, name=name)
-        code = child.process.wait(60)
+        ended = child.process.wait(60)
         child._reader.join(5)
-        assert code == 0, child.tail()
+        assert ended == code, child.tail()
         return "".join(child.lines)
+
+    def here(self, *arguments: str, **environ: str) -> tuple[int, str]:
+        """One command within this process, which saves its start -> (exit code, what it said). For what opens no database."""
+        said = io.StringIO()
+        given = {**self.environ, **environ, "TIPLINE_DATA": str(self.folder / "here")}
+        with mock.patch.dict(os.environ, given), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            try:
+                main(arguments)
+            except SystemExit as leave:
+                return int(leave.code or 0), said.getvalue()
+        raise AssertionError("the command line always exits")
 
     def topics(self) -> None:
         """Makes the topics."""
-        self.run("topics", "create")
+        (self.folder / "topics").mkdir(exist_ok=True)
+        create_topics(Store(load_settings(self.environ, {"data": str(self.folder / "topics")})), 1)
+
+    def service(self, name: str) -> Child:
+        """A service of docker-compose.yml: its very command and settings, but for addresses and ports of this machine."""
+        service = COMPOSE["services"][name]
+        settings = {key: self._of_this_machine(key, value) for key, value in service["environment"].items()}
+        arguments = list(service["command"])
+        for option in ("--port", "--metrics-port"):
+            if option in arguments:
+                at = arguments.index(option) + 1
+                self._ports[name] = free_ports(1)[0]
+                arguments[at] = str(self._ports[name])
+        environ = {**settings, "TIPLINE_DATA": str(self.folder / name)}
+        child = Child(name, arguments, environ, self.folder)
+        self.children.append(child)
+        return child
+
+    def _of_this_machine(self, name: str, value: str) -> str:
+        """The compose file may say nothing that the lab does not know the place of here."""
+        return {"TIPLINE_LOG_LEVEL": value, **self.environ}[name]
+
+    def healthy(self, child: Child, timeout: float = 90) -> None:
+        """Waits until a service's own health check says that it is well."""
+        name = child.name
+        check = COMPOSE["services"][name]["healthcheck"]["test"]
+        assert check[:2] == ["CMD", "python"]
+        command = [sys.executable, *(re.sub(r":(8080|9100)/", f":{self._ports[name]}/", word) for word in check[2:])]
+        deadline = time.monotonic() + timeout
+        while (done := subprocess.run(command, capture_output=True, check=False, timeout=30)).returncode:
+            assert child.process.poll() is None and time.monotonic() < deadline, f"{done.stderr.decode()}\n{child.tail()}"
+            time.sleep(0.2)
 
     def worker(self, name: str = "worker-1", **changes: Any) -> Child:
         """A worker with a name of its own, ready."""
@@ -146,13 +199,16 @@ class Lab:
         for child in self.children:
             if child.process.poll() is None:
                 child.kill()
+        self._engine.dispose()
 
     # --- tips -----------------------------------------------------------------------------------------------------------------
 
     def token(self) -> str:
         """An admin's token."""
         if not self._token:
-            self._token = self.run("token", "create", "--role", "admin", name="gateway").strip().splitlines()[-1]
+            principal = Principal("", "admin", None, None, "anping")
+            with writing(self._engine) as connection:
+                self._token = create_token(connection, entropy=secrets.token_bytes(ENTROPY_BYTES), principal=principal, now=now_ms())
         return self._token
 
     def produce(self, records: Iterable[Tip | bytes], county: str = "anping") -> None:
@@ -177,7 +233,8 @@ class Lab:
                 return answer.status, json.loads(answer.read())
         except urllib.error.HTTPError as error:
             with error:
-                return error.code, json.loads(error.read() or b"{}")
+                retry = {"retry-after": after} if (after := error.headers.get("retry-after")) else {}
+                return error.code, {**json.loads(error.read() or b"{}"), **retry}
 
     # --- what came of it --------------------------------------------------------------------------------------------------
 
@@ -206,12 +263,54 @@ class Lab:
 
     def rows(self, statement: str) -> list[Any]:
         """Rows of the database."""
-        engine = open_database(self.database)
+        with reading(self._engine) as connection:
+            return [tuple(row) for row in connection.execute(text(statement))]
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return open_database(self.database)
+
+    @contextlib.contextmanager
+    def database_away(self) -> Iterator[None]:
+        """PostgreSQL refuses every connection to the database, and ends those that there are."""
+        name = self._engine.url.database
+        server = open_database(self._engine.url.set(database="postgres").render_as_string(hide_password=False))
+        self._engine.dispose()
         try:
-            with reading(engine) as connection:
-                return [tuple(row) for row in connection.execute(text(statement))]
+            with server.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.execute(text(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false"))
+                connection.execute(text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"), {"name": name})
+                yield
+                connection.execute(text(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true"))
         finally:
-            engine.dispose()
+            server.dispose()
+
+    def execute(self, statement: str) -> None:
+        """Changes the database past everybody."""
+        with writing(self._engine) as connection:
+            connection.execute(text(statement))
+
+    def send(self, topic: str, key: bytes | None, value: bytes, headers: Any) -> None:
+        """One record past everybody, into the first partition."""
+        producer = KafkaProducer(bootstrap_servers=self.servers)
+        producer.send(topic, value, key=key, partition=0, headers=list(headers)).get(30)
+        producer.close()
+
+    def widen(self, topic: str, partitions: int) -> None:
+        """Adds partitions to a topic past everybody."""
+        admin = KafkaAdminClient(bootstrap_servers=self.broker.address)
+        try:
+            admin.create_partitions({topic: NewPartitions(partitions)})
+        finally:
+            admin.close()
+
+    def largest_message(self, topic: str, size: int) -> None:
+        """Sets the size above which the broker refuses a record of a topic."""
+        admin = KafkaAdminClient(bootstrap_servers=self.broker.address)
+        try:
+            admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs={"max.message.bytes": str(size)})])
+        finally:
+            admin.close()
 
     def wait_for_tips(self, count: int, timeout: float = 60) -> None:
         """Waits until the tables know so many tips."""
@@ -225,7 +324,7 @@ class Lab:
             known = self.rows(question)[0][0]
             if known >= count:
                 return
-            time.sleep(0.2)
+            time.sleep(0.1)
         said = "\n".join(f"--- {child.name} (exit {child.process.poll()})\n{child.tail()}" for child in self.children if child.name != "run")
         raise AssertionError(f"{question}: {known} of {count} after {timeout} s\n{said}")
 

@@ -7,6 +7,8 @@ import json
 import random
 import re
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +27,7 @@ from streams.distributed.envelope import of_input
 from streams.embedded.offline import Offline
 from streams.embedded.runtime import BadInput, Runtime
 from streams.pipeline import Fold
-from tests.acceptance.lab import Child, KafkaLog, Lab, wipe
+from tests.acceptance.lab import COMPOSE, Child, KafkaLog, Lab, wipe
 from tests.contracts.test_distributed import POISON
 from tests.kafka_fixtures import Broker
 from tests.tips_made import tips
@@ -51,7 +53,6 @@ def lab(kafka_broker: Broker, database_url: str, tmp_path: Path) -> Iterator[Lab
     wipe(kafka_broker)
     made = Lab(kafka_broker, database_url, tmp_path)
     try:
-        made.topics()
         yield made
     finally:
         made.end()
@@ -130,13 +131,13 @@ def _poisoned(good: int, poison: int) -> list[Tip | bytes]:
 def _same_everywhere(lab: Lab, tmp_path: Path, good: int, poison: int) -> None:
     records = _poisoned(good, poison)
     lab.produce(records)
-    lab.sink()
-    lab.worker()
     lab.wait_for_tips(good, timeout=60 + good / 50)
     lab.wait_for("SELECT count(*) FROM dead_letters", poison)
     first = 3  # the county and the model stand at 1 and 2
-    places = {row[0] for row in lab.rows("SELECT position FROM dead_letters WHERE status = 'kept'")}
-    assert places == {first + i for i, record in enumerate(records) if isinstance(record, bytes)}
+    letters = {position: (reason, detail, topic, bool(sealed)) for position, reason, detail, topic, sealed in lab.rows("SELECT position, reason, detail, topic, sealed FROM dead_letters")}
+    assert set(letters) == {first + i for i, record in enumerate(records) if isinstance(record, bytes)}
+    assert all(topic == "tips" and detail and sealed for _, detail, topic, sealed in letters.values())
+    assert {reason for reason, *_ in letters.values()} == {"undecodable", "unknown_type", "invalid"}
     offline = Offline(BUNDLE, load_model())
     offline.decide(record for record in records if isinstance(record, Tip))
     latest = lab.decided()
@@ -147,30 +148,77 @@ def _same_everywhere(lab: Lab, tmp_path: Path, good: int, poison: int) -> None:
     checked(lab)
 
 
-def test_the_same_log_gives_the_same_decisions_and_tables_everywhere(lab: Lab, tmp_path: Path) -> None:
+def test_the_services_of_the_compose_file_decide_what_every_other_home_decides(lab: Lab, tmp_path: Path) -> None:
+    """The very commands of docker-compose.yml, with their health checks, natively."""
+    services = [name for name, service in COMPOSE["services"].items() if "build" in service]
+    assert services == ["topics", "gateway", "worker-1", "worker-2", "sink"]
+    topics = lab.service("topics")
+    assert topics.process.wait(40) == 0, topics.tail()
+    rest = [lab.service(name) for name in ("worker-1", "worker-2", "sink")]
+    for child in rest:
+        lab.healthy(child)
     _same_everywhere(lab, tmp_path, 300, 36)
-    # Stations that ask for it have their queue on Kafka.
-    documents = [json.loads(line) for line in lab.run("consume", "--station", "police-anping", "--wait", "2").splitlines()]
-    assert documents
+    # Stations that ask for it have their queue on Kafka: for `tipline consume`, and for a system of their own.
+    streamed = lab.rows("SELECT count(*) FROM station_events WHERE station = 'police-anping'")[0][0]
+    documents = [json.loads(line) for line in lab.run("consume", "--station", "police-anping", "--limit", str(streamed)).splitlines()]
+    assert len(documents) == streamed > 0
     assert all(mistakes("assignment", document) == [] for document in documents)
-    assert len(documents) == lab.rows("SELECT count(*) FROM station_events WHERE station = 'police-anping'")[0][0]
+    revisions = {document["id"]: document["revision"] for document in documents}
+    own = subprocess.Popen([sys.executable, ROOT / "examples" / "station_consumer.py", lab.broker.address, "police-anping"], stdout=subprocess.PIPE, text=True)
+    assert own.stdout is not None
+    with own, own.stdout:
+        told: dict[str, int] = {}
+        while told != revisions:
+            identity, revision, *_ = own.stdout.readline().split()
+            told[identity] = int(revision)
+        own.kill()
     events, relayed = lab.rows("SELECT count(*), count(relayed_at) FROM assignment_events")[0]
     assert events == relayed > 0
     # Dead letters are opened with the keys of the installation.
-    lab.token()  # makes the gateway's directory
-    letter = json.loads(lab.run("dead-letters", "list", "--json", name="gateway"))[0]
-    assert letter["reason"] in lab.run("dead-letters", "show", letter["id"], name="gateway")
+    letter, other, *_ = json.loads(lab.run("dead-letters", "list", "--json", name="sink"))
+    assert letter["reason"] in lab.run("dead-letters", "show", letter["id"], name="sink")
+    lab.run("dead-letters", "discard", letter["id"], name="sink")
+    assert lab.rows(f"SELECT status FROM dead_letters WHERE id IN ('{letter['id']}', '{other['id']}') ORDER BY status") == [("discarded",), ("kept",)]
+    # A directory that drops an area with open work is refused, by a gateway and by `county apply`.
+    gone = _county_without(lab, tmp_path / "smaller")
+    for name, arguments, code in (("gateway-2", ("gateway", "--port", "0", "--county", str(tmp_path / "smaller")), 65), ("apply", ("county", "apply", str(tmp_path / "smaller")), 1)):
+        (lab.folder / name).mkdir()
+        child = lab.start(*arguments, name=name)
+        assert child.process.wait(40) == code, child.tail()
+        assert f"areas.yaml: {gone} is gone, but " in child.tail()
+    # The gateway last, for its clocks escalate these tips of long ago.
+    rest.append(lab.service("gateway"))
+    lab.healthy(rest[-1])
+    assert [child.stop() for child in rest] == [0] * 4
+
+
+def _county_without(lab: Lab, folder: Path) -> str:
+    """Anping without a village in which open work lies -> its area."""
+    shutil.copytree(ROOT / "examples" / "anping", folder)
+    areas, stations = folder / "areas.yaml", folder / "stations.yaml"
+    text = areas.read_text("utf-8")
+    open_ = [row[0] for row in lab.rows("SELECT DISTINCT area FROM assignments WHERE status <> 'resolved' AND area LIKE '%/%/%' ORDER BY area")]
+    gone: str = next(area for area in open_ if text.count(f"{{id: {area.rsplit('/', maxsplit=1)[-1]},") == 1)
+    for path, mark in ((areas, f"{{id: {gone.rsplit('/', maxsplit=1)[-1]},"), (stations, gone)):
+        path.write_text("".join(line for line in path.read_text("utf-8").splitlines(keepends=True) if mark not in line), "utf-8")
+    return gone
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_five_thousand_tips_give_the_same_everywhere(lab: Lab, tmp_path: Path) -> None:
+    lab.topics()
+    lab.sink()
+    lab.worker()
     _same_everywhere(lab, tmp_path, 5000, 60)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_a_thousand_poison_messages_among_a_hundred_thousand(lab: Lab, tmp_path: Path) -> None:
+    lab.topics()
+    lab.sink()
+    lab.worker()
     _same_everywhere(lab, tmp_path, 100_000, 1000)
 
 
@@ -227,7 +275,7 @@ class Running:
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        lab.token()
+        lab.topics()
         self.gateway, self.url = lab.gateway()
         self.parts: dict[str, Child] = {"worker-1": lab.worker("worker-1"), "sink": lab.sink()}
 
@@ -320,7 +368,6 @@ def fold_maker(store, bundle):
         return fold
     return failing
 distributed.fold_maker = fold_maker
-cli.COMMANDS["worker"] = ("tipline.commands.worker", "worker", "")
 cli.main()
 """
 
@@ -330,23 +377,39 @@ def _failing_worker(lab: Lab, failing: dict[int, int]) -> Child:
     return lab.worker("worker-1", code=FAILING)
 
 
-def test_a_fold_that_raises_in_the_middle_of_a_batch_loses_nothing(lab: Lab) -> None:
-    lab.produce(tips(200))
+def test_a_fold_that_raises_and_a_send_that_fails_lose_nothing(lab: Lab) -> None:
+    first, second = list(tips(200)), list(tips(200, salt="second"))
+    lab.topics()
+    lab.produce(first)
     lab.sink()
-    worker = _failing_worker(lab, {60: 1, **dict.fromkeys(range(150, 160), 1)})
-    lab.wait_for_tips(200)
-    assert lab.rows("SELECT count(*) FROM dead_letters") == [(0,)]
+    # Once, ten times in a row, and for ever on one record: that one is put aside, and the rest is decided.
+    worker = _failing_worker(lab, {60: 1, **dict.fromkeys(range(150, 160), 1), 120: 10**6})
+    lab.wait_for_tips(199)
+    lab.wait_for("SELECT count(*) FROM dead_letters", 1)
+    assert lab.rows("SELECT position, reason, detail FROM dead_letters") == [(120, "fold_failed", "RuntimeError")]
     assert worker.stop() == 0
     assert lab.repeats() == 0
-    # For ever: the worker ends loudly, and nothing of it is lost either.
-    lab.produce(tips(200, salt="second"))
+    # For ever, on every record: the worker ends loudly, before it drains the log into the dead letters.
+    lab.produce(second)
     worker = lab.start("worker", "--name", "worker-1", name="worker-1", code=FAILING.replace("left.get(position, 0) > 0", "position > 210"))
     assert worker.process.wait(60) == 70
     assert "fault of the program" in worker.tail()
+    # A broker that does not take what was decided: the worker ends, and nothing was acknowledged.
+    lab.largest_message("decisions", 300)
+    worker = lab.start("worker", "--name", "worker-1", name="worker-1")
+    assert worker.process.wait(60) == 70
+    assert "MessageSizeTooLarge" in worker.tail()
+    lab.largest_message("decisions", 8 * 1024 * 1024)
+    # Mended, all of it is decided; what was put aside is replayed, and comes last.
     lab.worker("worker-1")
+    lab.wait_for_tips(399)
+    (lab.folder / "ops").mkdir()
+    assert "1 replayed" in lab.run("dead-letters", "replay", "--all", name="ops")
     lab.wait_for_tips(400)
+    assert lab.rows("SELECT status, count(*) FROM dead_letters GROUP BY status") == [("replayed", 1)]
+    late = first[120 - 3]  # the county and the model stand at 1 and 2
     offline = Offline(BUNDLE, load_model())
-    offline.decide([*tips(200), *tips(200, salt="second")])
+    offline.decide([tip for tip in (*first, *second) if tip is not late] + [late])
     assert {t: public(d) for t, d in lab.decided().items()} == {t: public(d) for t, d in offline.latest.items()}
 
 
@@ -365,6 +428,7 @@ def _counties(lab: Lab, names: list[str]) -> None:
 
 def test_workers_come_and_go_under_load_and_sigterm_repeats_nothing(lab: Lab) -> None:
     names = ["anping", "north", "south"]
+    lab.topics()
     _counties(lab, names[1:])
     lab.sink()
     workers = [lab.worker("worker-1")]
@@ -380,7 +444,7 @@ def test_workers_come_and_go_under_load_and_sigterm_repeats_nothing(lab: Lab) ->
     for worker in workers[1:]:
         worker.wait_for("is ready")
     load()
-    time.sleep(0.5)
+    lab.wait_for_tips(len(told) * 80)  # in the midst of it
     for worker in (workers.pop(), workers.pop()):
         began = time.monotonic()
         assert worker.stop() == 0
@@ -396,57 +460,104 @@ def test_workers_come_and_go_under_load_and_sigterm_repeats_nothing(lab: Lab) ->
     assert (workers[0].stop(), sink.stop()) == (0, 0)
 
 
-def test_a_gateway_ends_in_good_order_and_its_spool_goes_on(lab: Lab) -> None:
-    lab.token()
-    gateway, url = lab.gateway()
+def test_a_gateway_accepts_while_broker_and_database_are_away_and_its_spool_goes_on(lab: Lab) -> None:
+    def posted(url: str, count: int, begin: int = 0) -> list[tuple[int, dict[str, Any]]]:
+        return [lab.post(url, {"text": f"西两洼村口第{n}根电线杆歪了", "source": "wechat:a", "message_id": str(n)}) for n in range(begin, begin + count)]
+
+    lab.topics()
+    gateway, url = lab.gateway("gateway", "--spool-records", "8")
+    answers = posted(url, 2)
+    lab.wait_for("SELECT count(*) FROM accepted", 2)
     lab.broker.kill()
-    answers = [lab.post(url, {"text": f"西两洼村口第{n}根电线杆歪了", "source": "wechat:a", "message_id": str(n)}) for n in range(5)]
-    assert [status for status, _ in answers] == [202] * 5
-    assert gateway.stop() == 0
+    with lab.database_away():
+        while (answer := posted(url, 1, len(answers))[0])[0] == 202:
+            answers.append(answer)
+        assert 8 <= len(answers) <= 10  # how many of the first two were relayed is not known
+        assert (answer[0], answer[1]["retry-after"]) == (503, "10")
+        assert posted(url, 1, len(answers) - 1) == answers[-1:]  # what it has, it still answers
+        began = time.monotonic()
+        assert gateway.stop() == 0
+        assert time.monotonic() - began < 10
     lab.broker.start()
     gateway, url = lab.gateway()
+    other, there = lab.gateway("gateway-2")
     lab.sink()
     lab.worker()
-    lab.wait_for_tips(5)
-    other, there = lab.gateway("gateway-2")
-    again = [lab.post(there, {"text": f"西两洼村口第{n}根电线杆歪了", "source": "wechat:a", "message_id": str(n)}) for n in range(5)]
-    assert again == answers  # the same ids and receipts, whichever gateway is asked
-    time.sleep(1)
-    assert len(lab.decided()) == 5
+    count = len(answers)
+    lab.wait_for_tips(count)
+    assert posted(there, count) == answers  # the same ids and receipts, whichever gateway is asked
+    assert posted(there, 1, count)[0][0] == 202
+    lab.wait_for_tips(count + 1)
+    assert len(lab.decided()) == count + 1
     assert (gateway.stop(), other.stop()) == (0, 0)
 
 
 # --- refusals ----------------------------------------------------------------------------------------------------------------
 
 NOWHERE = "127.0.0.1:1"
+AWAY = f"postgresql+psycopg://tipline:geheim@{NOWHERE}/tipline"
+NO_BROKER = f"no Kafka broker answers at {NOWHERE} (KafkaTimeoutError): check that it runs"
+#: What is refused before anything is connected to.
 REFUSED: list[tuple[list[str], dict[str, str], str]] = [
-    (["worker"], {"TIPLINE_LOG": f"kafka://{NOWHERE}"}, NOWHERE),
-    (["topics", "create"], {"TIPLINE_LOG": f"kafka://{NOWHERE}"}, "check that it runs"),
-    (["worker"], {"TIPLINE_LOG": ""}, "TIPLINE_LOG"),
+    (["worker"], {"TIPLINE_LOG": ""}, "TIPLINE_LOG is not set"),
     (["sink"], {"TIPLINE_LOG": "nonsense"}, "kafka://HOST:9092"),
-    (["sink"], {"TIPLINE_DATABASE": f"postgresql+psycopg://tipline:geheim@{NOWHERE}/tipline"}, "TIPLINE_DATABASE"),
-    (["gateway"], {"TIPLINE_DATABASE": f"postgresql+psycopg://tipline:geheim@{NOWHERE}/tipline"}, NOWHERE),
+    (["sink"], {"TIPLINE_DATABASE": ""}, "TIPLINE_DATABASE is not set"),
+    (["worker"], {}, "run `tipline topics create` first"),
 ]
 
 
+def _said(told: tuple[int, str], says: str) -> None:
+    code, said = told
+    assert code in (65, 69), said
+    assert says in said
+    assert "Traceback" not in said
+    assert "geheim" not in said
+
+
 def test_what_is_missing_or_wrong_is_said_with_its_address(lab: Lab, tmp_path: Path) -> None:
-    lab.sink()  # whose keys the database knows from then on
-    given = dict(lab.environ)
-    started = []
-    for number, (arguments, environ, says) in enumerate(REFUSED):
+    given = lab.environ
+    for arguments, environ, says in REFUSED:
+        _said(lab.here(*arguments, **environ), says)
+    lab.topics()
+    started: list[tuple[Child, str]] = []
+
+    def start(says: str, *arguments: str, **environ: str) -> Child:
         lab.environ = {**given, **environ}
-        started.append((lab.start(*arguments, name=f"refused-{number}"), says))
-    lab.environ = {**given, "TIPLINE_KEYS": str(tmp_path / "others.json")}
-    started.append((lab.start("gateway", "--port", "0", name="other-keys"), "TIPLINE_KEYS"))
-    lab.environ = given
+        child = lab.start(*arguments, name=f"refused-{len(started)}")
+        lab.environ = given
+        started.append((child, says))
+        return child
+
+    lab.sink().stop()  # whose keys the database knows from then on
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(ROOT / "examples" / "anping", elsewhere)
     for path in elsewhere.iterdir():
         path.write_text(re.sub(r"\banping\b", "elsewhere", path.read_text("utf-8")), "utf-8")
-    started.append((lab.start("gateway", "--port", "0", "--county", str(elsewhere), name="no-partition"), "topics create"))
-    for child, says in started:
-        assert child.process.wait(40) in (65, 69), child.tail()
-        said = child.tail()
-        assert says in said
-        assert "Traceback" not in said
-        assert "geheim" not in said
+    shown = AWAY.replace("geheim", "***")
+    start(NO_BROKER, "worker", TIPLINE_LOG=f"kafka://{NOWHERE}")
+    start(f"no database answers at {shown} ", "sink", TIPLINE_DATABASE=AWAY)
+    start(f"no database answers at {shown} ", "gateway", TIPLINE_DATABASE=AWAY)
+    start("these are not the keys of this database", "gateway", "--port", "0", TIPLINE_KEYS=str(tmp_path / "others.json"))
+    start("run `tipline topics create --county DIR`", "gateway", "--port", "0", "--county", str(elsewhere))
+    # `doctor` says the same.
+    doctor = start("", "doctor", TIPLINE_LOG=f"kafka://{NOWHERE}", TIPLINE_DATABASE=AWAY)
+    for child, says in started[:-1]:
+        _said((child.process.wait(60), child.tail()), says)
+    assert doctor.process.wait(60) == 1
+    for says in (NO_BROKER, f"no database answers at {shown} "):
+        assert says in doctor.tail()
+    # A worker, which has no database, knows the keys from the topics.
+    others = {"TIPLINE_KEYS": str(tmp_path / "others.json")}
+    _said(lab.here("worker", **others), "these are not the keys of these topics")
+    _said(lab.here("topics", "create", **others), "these are not the keys of these topics")
+    # What a later version wrote, in a log or in the database.
+    key, value, headers = of_input(next(iter(tips(1))))
+    lab.send("decisions", key, value, [(name, b"tipline.decision.v9" if name == "ce_type" else data) for name, data in headers])
+    _said(lab.here("worker"), "was written by a later version of tipline")
+    lab.execute("UPDATE alembic_version SET version_num = '9999'")
+    later = [lab.start("sink", name="later-sink"), lab.start("gateway", "--port", "0", name="later-gateway")]
+    # Topics that do not go together.
+    lab.widen("tips", 3)
+    _said(lab.here("worker"), "the topic decisions has 1 partitions and tips has 3: run `tipline topics create`")
+    for child in later:
+        _said((child.process.wait(60), child.tail()), "the database stands at migration 9999")

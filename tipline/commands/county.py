@@ -243,9 +243,12 @@ def apply(directory: str, settings: Settings) -> None:
     Example: tipline county apply examples/anping --data ./data
     """
     from tipline.apply import apply_county
+    from tipline.distributed import end_of_input
 
     bundle = load_county(_found(directory))
-    refusals, position = apply_county(Store(settings, create=False), bundle)
+    store = Store(settings, create=False)
+    with end_of_input(store) as append:
+        refusals, position = apply_county(store, bundle, append)
     for line in refusals:
         click.echo(line, err=True)
     if refusals:

@@ -87,6 +87,7 @@ def replay(settings: Settings, letter_ids: tuple[str, ...], every: bool) -> None
     from schemas.errors import BadRecord
     from sinks.database import reading, writing
     from sinks.dead_letters import listed, settle
+    from tipline.distributed import end_of_input
     from tipline.pages import replay as put_back
     from tipline.store import now_ms
 
@@ -98,18 +99,19 @@ def replay(settings: Settings, letter_ids: tuple[str, ...], every: bool) -> None
     if not letters and not every:
         raise click.UsageError("name the dead letters to replay, or say --all")
     failed = 0
-    for letter in letters:
-        try:
-            put_back(store, letter, store.intake.append)
-        except BadRecord as error:
-            click.echo(
-                f"{letter.id}: its bytes are still no record ({error.reason}); `tipline dead-letters discard {letter.id}` if they are of no use",
-                err=True,
-            )
-            failed += 1
-            continue
-        with writing(store.engine) as connection:
-            settle(connection, letter.id, "replayed", now=now_ms())
+    with end_of_input(store) as append:
+        for letter in letters:
+            try:
+                put_back(store, letter, append)
+            except BadRecord as error:
+                click.echo(
+                    f"{letter.id}: its bytes are still no record ({error.reason}); `tipline dead-letters discard {letter.id}` if they are of no use",
+                    err=True,
+                )
+                failed += 1
+                continue
+            with writing(store.engine) as connection:
+                settle(connection, letter.id, "replayed", now=now_ms())
     click.echo(f"{len(letters) - failed} replayed")
     sys.exit(1 if failed else 0)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import click
 
+from schemas.errors import TiplineError
 from tipline.commands.options import json_option, local
 
 if TYPE_CHECKING:
@@ -34,20 +35,23 @@ class Finding(NamedTuple):
 @local
 @json_option
 def doctor(settings: Settings, as_json: bool) -> None:
-    """Checks versions, disk, clock, county directory, keys, model, databases and the audit chain. Exit 1 when one fails.
+    """Checks versions, disk, clock, county directory, keys, model, Kafka (with TIPLINE_LOG), databases and the audit chain. Exit 1
+    when one fails.
 
     Example: tipline doctor --data ./data
     """
     import orjson
 
+    from tipline.distributed import in_bounded_time
     from tipline.store import Store
 
+    settings = in_bounded_time(settings)
     machine: list[Callable[[Settings], Finding]] = [_python, _county, _model]
     stored: list[Callable[[Store], Finding]] = [
-        _disk, _files, _clock, _keys, _intake, _database, _lag, _audit, _dead_letters,
+        _disk, _files, _clock, _keys, _intake, *([_kafka] if settings.log else []), _database, _lag, _audit, _dead_letters,
     ]  # fmt: skip
     findings = [_made(check, settings) for check in machine]
-    if Path(settings.data).is_dir():
+    if settings.log or Path(settings.data).is_dir():
         store = Store(settings)
         findings += [_made(check, store) for check in stored]
     else:
@@ -64,6 +68,8 @@ def doctor(settings: Settings, as_json: bool) -> None:
 def _made(check: Callable[[T], Finding], of: T) -> Finding:
     try:
         return check(of)
+    except TiplineError as error:  # which says what to do
+        return Finding(check.__name__.strip("_"), "fail", str(error))
     except Exception as error:  # a check that cannot be made is a finding, not an end
         return Finding(check.__name__.strip("_"), "fail", f"{type(error).__name__}: {error}"[:300])
 
@@ -147,9 +153,26 @@ def _intake(store: Store) -> Finding:
     return Finding("intake", "ok", ", ".join(f"{c} up to position {n}" for c, n in counts.items()) or "empty")
 
 
+def _kafka(store: Store) -> Finding:
+    from streams.distributed.topics import read_layout, refuse_later
+    from tipline.distributed import keys_of_log, servers
+
+    layout = read_layout(servers(store))
+    for bundle in store.bundles():
+        layout.partition(bundle["county"]["id"])
+    refuse_later(servers(store), layout)
+    if store.keyring_path.exists():
+        keys_of_log(store, layout)
+    return Finding("kafka", "ok", f"{', '.join(servers(store))}, counties: {', '.join(sorted(layout.partitions))}")
+
+
 def _database(store: Store) -> Finding:
     from sinks.database import reading, version
+    from tipline.distributed import reach_database, same_keys
 
+    reach_database(store)
+    if store.settings.log and store.keyring_path.exists():
+        same_keys(store)
     with reading(store.engine) as connection:
         return Finding("database", "ok", f"{store.engine.dialect.name}, version {version(connection)}")
 
@@ -158,15 +181,29 @@ def _lag(store: Store) -> Finding:
     from sinks.database import reading
     from sinks.sink import position
 
+    ends = _ends(store)
     with reading(store.engine) as connection:
-        behind = {c: store.intake.end(c) - position(connection, "runtime", "tips", c) for c in store.intake.counties()}
+        behind = {c: end - position(connection, "runtime", "tips", c) for c, end in ends.items()}
     waiting = sum(behind.values())
     return Finding(
         "lag",
         "ok" if waiting < 1000 else "warn",
         f"{waiting} record(s) not yet decided",
-        "" if waiting < 1000 else "is `serve` running?",
+        "" if waiting < 1000 else "do the workers and the sink run?" if store.settings.log else "is `serve` running?",
     )
+
+
+def _ends(store: Store) -> dict[str, int]:
+    """The last position of each county's input."""
+    if not store.settings.log:
+        return {county: store.intake.end(county) for county in store.intake.counties()}
+    from schemas.topics import TIPS
+    from streams.distributed.past import end_of
+    from streams.distributed.topics import read_layout
+    from tipline.distributed import servers
+
+    known = read_layout(servers(store)).partitions
+    return {county: end_of(servers(store), TIPS, partition) for county, partition in known.items()}
 
 
 def _audit(store: Store) -> Finding:
