@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from bench import accept, deliver, latency
+from bench import accept, deliver, latency, stations
 from bench.machine import Figure, calibrate, machine
 
 SECTIONS: dict[str, Callable[[bool], list[Figure]]] = {
@@ -16,6 +16,7 @@ SECTIONS: dict[str, Callable[[bool], list[Figure]]] = {
     "a file against single posts": accept.file_against_posts,
     "accepted -> on the queue": latency.run,
     "decided and delivered": deliver.run,
+    "the stations' desk": stations.run,
 }
 
 

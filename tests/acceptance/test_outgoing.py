@@ -102,56 +102,81 @@ def signed(secret: str, headers: dict[str, str], body: bytes) -> bool:
     return headers["webhook-signature"] == "v1," + base64.b64encode(digest).decode()
 
 
-def test_a_stations_own_system_and_the_reporters_are_told(served: Served, receiver: Receiver) -> None:
-    secret = webhook(served, "station", STATION, "--url", f"{receiver.url}/station")
-    partner = webhook(served, "standard", "partner:water", "--url", f"{receiver.url}/partner")
-    bot = "123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11"
-    group = webhook(served, "telegram", "telegram:anping-1", "--url", receiver.url, "--bot-token", bot)
-    # Down, then a redirect that a signed body must not follow.
-    receiver.answers = {"/station": [503, 307], "/partner": [500]}
-    # One incident, told by a partner, in a group and by somebody whose channel has no way back.
+BOT = "123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11"
+IN_GROUP = f"/bot{BOT}/sendMessage"
+
+
+def report(served: Served, group_secret: str) -> None:
+    """One incident, told by a partner, by somebody whose channel has no way back, and in a group."""
     for source, message_id in (("partner:water", "w-1"), ("wechat:xiliangwa-3", "m-1")):
         with Client(served, make_token(served.data, "intake", source=source)) as door:
             assert door.send("/v1/tips", {**FIRE, "source": source, "message_id": message_id}).status == 202
     update = {"update_id": 1, "message": {"message_id": 77, "chat": {"id": -100500}, "date": int(time.time()), **FIRE}}
     with Client(served, "") as anybody:
-        headers = {"x-telegram-bot-api-secret-token": group}
+        headers = {"x-telegram-bot-api-secret-token": group_secret}
         assert anybody.send("/v1/webhooks/telegram/telegram:anping-1", update, headers).status == 200
     settle(served)
+
+
+def take(served: Served) -> str:
+    """The station takes it -> its assignment."""
     with Client(served, make_token(served.data, "station", station=STATION)) as desk:
         item = desk.send(f"/v1/stations/{STATION}/claim", {}).document["items"][0]
         version = {"if-match": f'"{item["lease"]["token"]}"'}
         assert desk.send(f"/v1/assignments/{item['id']}/acknowledge", {}, version).status == 200
+    return str(item["id"])
+
+
+def close(served: Served, item: str) -> None:
+    with Client(served, make_token(served.data, "station", station=STATION)) as desk:
+        version = {"if-match": desk.get(f"/v1/assignments/{item}").headers["etag"]}
+        assert desk.send(f"/v1/assignments/{item}/resolve", {"outcome": "settled"}, version).status == 200
+
+
+def check_events(receiver: Receiver, secret: str, item: str) -> None:
+    """What the station's system was told: 503 was answered by sending it again under the same id, nothing is skipped,
+    nothing overtakes."""
     told = until(lambda: [one for one in receiver.at("/station") if one["type"] == "assignment.acknowledged"])
-    assert told[0]["data"]["assignment"]["id"] == item["id"]
+    assert told[0]["data"]["assignment"]["id"] == item
     events = [entry for entry in receiver.got if entry[0] == "/station"]
     numbers = [json.loads(body)["data"]["number"] for _, _, body in events]
-    # 503 is answered by sending it again under the same id; nothing is skipped, nothing overtakes.
     assert numbers[0] == numbers[1] == 1 and numbers[1:] == list(range(1, numbers[-1] + 1))
     assert events[0][1]["webhook-id"] == events[1][1]["webhook-id"] == f"{STATION}/1"
     assert all(signed(secret, headers, body) for _, headers, body in events)
     assert receiver.at("/elsewhere") == []
 
+
+def check_replies(receiver: Receiver, served: Served, partner: str) -> None:
+    """What the reporters were told: the partner again after its 500, the group under the message."""
     replies = until(lambda: [entry for entry in receiver.got if entry[0] == "/partner"][1:])
     assert signed(partner, replies[0][1], replies[0][2])
     said = json.loads(replies[0][2])
     assert (said["type"], said["data"]["message_id"], said["data"]["status"]) == ("tip.status", "w-1", "in_work")
-    in_group = until(lambda: receiver.at(f"/bot{bot}/sendMessage"))
-    assert in_group[0]["chat_id"] == -100500 and in_group[0]["reply_parameters"]["message_id"] == 77
-    receipt = in_group[0]["text"].split()[-1]
+    (in_group,) = until(lambda: receiver.at(IN_GROUP))
+    assert in_group["chat_id"] == -100500 and in_group["reply_parameters"]["message_id"] == 77
     with Client(served, make_token(served.data, "intake", source="partner:water")) as door:
-        assert door.get(f"/v1/receipts/{receipt}").document["status"] == "in_work"
+        assert door.get(f"/v1/receipts/{in_group['text'].split()[-1]}").document["status"] == "in_work"
+
+
+def test_a_stations_own_system_and_the_reporters_are_told(served: Served, receiver: Receiver) -> None:
+    secret = webhook(served, "station", STATION, "--url", f"{receiver.url}/station")
+    partner = webhook(served, "standard", "partner:water", "--url", f"{receiver.url}/partner")
+    group = webhook(served, "telegram", "telegram:anping-1", "--url", receiver.url, "--bot-token", BOT)
+    # Down, then a redirect that a signed body must not follow.
+    receiver.answers = {"/station": [503, 307], "/partner": [500]}
+    report(served, group)
+    item = take(served)
+    check_events(receiver, secret, item)
+    check_replies(receiver, served, partner)
     # A restart tells nobody anything again.
     before = len(receiver.got)
     assert served.stop() == 0
     served.start()
-    with Client(served, make_token(served.data, "station", station=STATION)) as desk:
-        current = desk.get(f"/v1/assignments/{item['id']}").document
-        version = {"if-match": f'"{current["revision"]}"'}
-        assert desk.send(f"/v1/assignments/{item['id']}/resolve", {"outcome": "settled"}, version).status == 200
-    until(lambda: receiver.at(f"/bot{bot}/sendMessage")[1:] and receiver.at("/partner")[2:] and receiver.at("/station")[-1]["type"] == "assignment.resolved")
-    fresh = [(path, headers.get("webhook-id"), body) for path, headers, body in receiver.got[before:]]
-    assert len(fresh) == 3 == len({(path, identity) for path, identity, _ in fresh})
+    close(served, item)
+    until(lambda: receiver.at(IN_GROUP)[1:] and receiver.at("/partner")[2:])
+    until(lambda: receiver.at("/station")[-1]["type"] == "assignment.resolved")
+    fresh = [(path, headers.get("webhook-id")) for path, headers, _ in receiver.got[before:]]
+    assert len(fresh) == 3 == len(set(fresh))
     assert [one["data"]["status"] for one in receiver.at("/partner")] == ["in_work", "in_work", "closed"]
 
 

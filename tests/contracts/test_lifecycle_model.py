@@ -158,6 +158,7 @@ def machine(office: Office) -> type[RuleBasedStateMachine]:  # noqa: C901
         def teardown(self) -> None:
             """Leaves no open item to the next run."""
             office.tick()
+            self.model.settle(office.now)
             if office.row(self.name)["status"] == "open":
                 self._claim_mine(60)
             if office.row(self.name)["status"] != "resolved":
