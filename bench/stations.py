@@ -43,7 +43,8 @@ OPEN: Final = 100_000
 CLAIMERS: Final = 8
 #: Claims of each claimer, by the clock: forty a second in all, more than a county's stations ever make.
 PER_SECOND: Final = 5
-ME: Final = Principal("bench", "station", station=POLICE, county=COUNTY)
+SHORT: Final = "police-madian"
+OFFICER: Final = Principal("bench", "county", county=COUNTY)
 
 
 # --- databases --------------------------------------------------------------------------------------------------------
@@ -67,25 +68,26 @@ def databases() -> Iterator[dict[str, str]]:
             server.cleanup()
 
 
-def fill(engine: Engine, items: int) -> None:
-    """An empty queue with so many open items, none of them due before tomorrow."""
+def fill(engine: Engine, queues: dict[str, int]) -> None:
+    """So many open items on the queue of each station, none of them due before tomorrow; nothing else."""
     migrate(engine)
     now = now_ms()
     rows: list[dict[str, Any]] = []
-    for n in range(items):
-        name = ident(f"bench-{n}")
-        due = now + DAY + n
-        item = Assignment(
-            id=assignment_id(name), incident_id=name, county=COUNTY, station=POLICE, status="open", level="township", category="theft",
-            subtype="burglary", urgent=n % 50 == 0, area="anping/xiliangwa/liuchu", title="大邵村有人撬门，丢了一辆电动车", corroborations=1,
-            route_id="police", dispatched_at=due - DAY, since=due - DAY, due_at=due, rank=0 if n % 50 == 0 else 1,
-        )  # fmt: skip
-        item.wake_at = wake(item)
-        rows.append(msgspec.structs.asdict(item))
+    for station, items in queues.items():
+        for n in range(items):
+            name, due = ident(f"{station}-{n}"), now + DAY + n
+            item = Assignment(
+                id=assignment_id(name), incident_id=name, county=COUNTY, station=station, status="open", level="township",
+                category="theft", subtype="burglary", urgent=n % 50 == 0, area="anping/xiliangwa/liuchu",
+                title="大邵村有人撬门，丢了一辆电动车", corroborations=1, route_id="police", dispatched_at=due - DAY,
+                since=due - DAY, due_at=due, rank=0 if n % 50 == 0 else 1,
+            )  # fmt: skip
+            item.wake_at = wake(item)
+            rows.append(msgspec.structs.asdict(item))
     with writing(engine) as connection:
         for table in (assignments, assignment_events, station_events):
             connection.execute(delete(table))
-        for start in range(0, items, 5000):
+        for start in range(0, len(rows), 5000):
             connection.execute(assignments.insert(), rows[start : start + 5000])
     if engine.dialect.name == "postgresql":
         with create_engine(engine.url, isolation_level="AUTOCOMMIT").connect() as connection:
@@ -95,24 +97,35 @@ def fill(engine: Engine, items: int) -> None:
 # --- claims -----------------------------------------------------------------------------------------------------------
 
 
-def claimer(engine: Engine, rounds: int, number: int) -> list[tuple[float, float]]:
-    """Claims one by the clock, PER_SECOND times a second, and settles it -> (seconds of a claim, seconds of a bare
-    committed update just before it). A claim that is late because of the one before counts from when it was due."""
-    desk, taken = Desk(engine, {COUNTY: anping()}, Counted()), list[tuple[float, float]]()
-    bare = update(assignments).where(assignments.c.id == assignment_id(ident(f"bench-{number}"))).values(returns=0)
-    begin = time.perf_counter() + number / CLAIMERS / PER_SECOND
-    for turn in range(rounds):
-        due = begin + turn / PER_SECOND
-        time.sleep(max(0.0, due - time.perf_counter() - 0.05))
-        began = time.perf_counter()
+def claimer(engine: Engine, rounds: int, number: int) -> list[tuple[float, ...]]:
+    """By turns, PER_SECOND times a second: a bare committed update, a claim from the short queue, one from the long one
+    -> the seconds of each. What is claimed is settled; what comes late because of the one before counts from its due time.
+    """
+    desk, taken = Desk(engine, {COUNTY: anping()}, Counted()), list[tuple[float, ...]]()
+    bare = update(assignments).where(assignments.c.id == assignment_id(ident(f"{SHORT}-{number}"))).values(returns=0)
+
+    def touch() -> None:
         with writing(engine) as connection:
             connection.execute(bare)
-        floor = time.perf_counter() - began
-        time.sleep(max(0.0, due - time.perf_counter()))
-        (item,) = desk.claim(ME, POLICE, now=now_ms())
-        taken.append((time.perf_counter() - due, floor))
-        token = f'"{item["lease"]["token"]}"'
-        desk.move(ME, item["id"], "resolve", {"outcome": "settled"}, if_match=token, now=now_ms())
+
+    def take(station: str) -> None:
+        (item,) = desk.claim(OFFICER, station, now=now_ms())
+        claimed.append(item)
+
+    begin, claimed = time.perf_counter() + number / CLAIMERS / PER_SECOND, list[dict[str, Any]]()
+    works = (touch, lambda: take(SHORT), lambda: take(POLICE))
+    for turn in range(rounds):
+        row = []
+        for part, work in enumerate(works):
+            due = begin + (turn + part / len(works)) / PER_SECOND
+            time.sleep(max(0.0, due - time.perf_counter()))
+            work()
+            row.append(time.perf_counter() - due)
+            for item in claimed:
+                match = f'"{item["lease"]["token"]}"'
+                desk.move(OFFICER, item["id"], "resolve", {"outcome": "settled"}, if_match=match, now=now_ms())
+            claimed.clear()
+        taken.append(tuple(row))
     return taken
 
 
@@ -122,9 +135,9 @@ def _process(url: str, rounds: int, number: int, results: Any) -> None:
     engine.dispose()
 
 
-def claims(url: str, rounds: int) -> list[tuple[float, float]]:
+def claims(url: str, rounds: int) -> list[tuple[float, ...]]:
     """What all claimers took together."""
-    found: list[tuple[float, float]] = []
+    found: list[tuple[float, ...]] = []
     if url.startswith("sqlite"):
         engine = open_database(url, pool_size=CLAIMERS + 2)
         work = [lambda n=n: found.extend(claimer(engine, rounds, n)) for n in range(CLAIMERS)]
@@ -148,21 +161,18 @@ def claims(url: str, rounds: int) -> list[tuple[float, float]]:
 
 
 def claim_figures(kind: str, url: str, quick: bool) -> list[Figure]:
-    """Claims from a short queue and from a long one, by turns in one run."""
-    engine, rounds = open_database(url), 30 if quick else 200
-    before, figures, p50 = calibrate(), list[Figure](), list[float]()
-    for items in (CLAIMERS * rounds + 1000, OPEN):
-        fill(engine, items)
-        taken = claims(url, rounds)
-        claim, floor = [one for one, _ in taken], [one for _, one in taken]
-        p50.append(percentile(claim, 0.5))
-        p99 = percentile(claim, 0.99)
-        value = f"p50 {p50[-1] * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms"
-        aim, held = ("< 50 ms", p99 < 0.05) if items == OPEN else ("", None)
-        figures.append(Figure(f"{kind}: claim, {items:,} open", value, aim, held))
-        value = f"p50 {percentile(floor, 0.5) * 1000:.1f} ms, p99 {percentile(floor, 0.99) * 1000:.1f} ms"
-        figures.append(Figure("- a bare committed update beside it", value))
-    figures.append(Figure(f"{kind}: long queue : short queue, p50", f"{p50[1] / p50[0]:.2f}", "< 2", p50[1] < 2 * p50[0]))
+    """Claims from a short queue and from a long one, by turns."""
+    engine, rounds = open_database(url), 30 if quick else 150
+    short = CLAIMERS * rounds + 1000
+    fill(engine, {SHORT: short, POLICE: OPEN})
+    before, taken, figures = calibrate(), claims(url, rounds), list[Figure]()
+    parts = {"a bare committed update": 0, f"claim, {short:,} open": 1, f"claim, {OPEN:,} open": 2}
+    for name, part in parts.items():
+        p50, p99 = (percentile([row[part] for row in taken], share) * 1000 for share in (0.5, 0.99))
+        aim, held = ("< 50 ms", p99 < 50) if part == 2 else ("", None)
+        figures.append(Figure(f"{kind}: {name}", f"p50 {p50:.1f} ms, p99 {p99:.1f} ms", aim, held))
+    one, other = (percentile([row[part] for row in taken], 0.5) for part in (1, 2))
+    figures.append(Figure(f"{kind}: long queue : short queue, p50", f"{other / one:.2f}", "< 2", other < 2 * one))
     figures.append(Figure("calibration before and after", f"{before:.0f}, {calibrate():.0f} k loops/s"))
     engine.dispose()
     return figures
@@ -176,7 +186,7 @@ def scan_figures(kind: str, url: str) -> list[Figure]:
     engine, ladders, figures = open_database(url), {COUNTY: Ladders(anping())}, list[Figure]()
     taken: dict[tuple[int, int], float] = {}
     for items in (1000, OPEN):
-        fill(engine, items)
+        fill(engine, {POLICE: items})
         taken[items, 0] = min(_scan(engine, ladders) for _ in range(30))
         taken[items, 100] = min(_hundred_due(engine, ladders, turn) for turn in range(5))
     for due in (0, 100):
@@ -195,7 +205,7 @@ def _hundred_due(engine: Engine, ladders: dict[str, Ladders], turn: int) -> floa
 def _make_due(engine: Engine, numbers: range) -> None:
     """Puts these past their claim clock."""
     now = now_ms()
-    ids = [assignment_id(ident(f"bench-{n}")) for n in numbers]
+    ids = [assignment_id(ident(f"{POLICE}-{n}")) for n in numbers]
     values = {"since": now - 3 * HOUR, "due_at": now - HOUR, "wake_at": now - HOUR}
     with writing(engine) as connection:
         connection.execute(update(assignments).where(assignments.c.id.in_(ids)).values(**values))

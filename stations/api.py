@@ -289,8 +289,10 @@ def _counted(
     offset = counties[county].offset_minutes if county is not None and county in counties else 0
     station = principal.station if principal.role == "station" else None
     with reading(side.desk.engine) as connection:
-        if by == ["level"] and station is None:
-            return settled_by_level(connection, county, *span)
+        if "level" in by:
+            if by != ["level"]:
+                raise invalid([Mistake("/by", "level stands alone: it counts where incidents were settled")])
+            return settled_by_level(connection, county, *span, station=station)
         try:
             return statistics.query(
                 connection, by, county=county, from_ms=span[0], to_ms=span[1], station=station, offset_minutes=offset

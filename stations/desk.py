@@ -179,15 +179,20 @@ class Desk:
     ) -> tuple[int, list[StreamEvent]]:
         """Up to `limit` events of a station's stream with number > `after`, and the number to go on from.
 
-        `after` None gives none: only the number of the last one. Raises Rejected (404).
+        `after` None gives none: only the number of the last one. One that was never given (the store was put back from a
+        backup) is taken for the last, so that what follows is not missed. Raises Rejected (404).
         """
         county = self.open_queue(principal, station)
+        mine = select(station_events).where(station_events.c.station == station)
         with reading(self.engine) as connection:
-            if after is None:
-                newest = select(station_events.c.number).where(station_events.c.station == station)
-                return connection.execute(newest.order_by(station_events.c.number.desc()).limit(1)).scalar() or 0, []
-            wanted = select(station_events).where(station_events.c.station == station, station_events.c.number > after)
-            rows = list(connection.execute(wanted.order_by(station_events.c.number).limit(limit)).mappings())
+            rows = []
+            if after is not None:
+                wanted = mine.where(station_events.c.number > after).order_by(station_events.c.number).limit(limit)
+                rows = list(connection.execute(wanted).mappings())
+            if not rows:
+                last = mine.with_only_columns(station_events.c.number).order_by(station_events.c.number.desc()).limit(1)
+                newest = connection.execute(last).scalar() or 0
+                return newest if after is None else min(after, newest), []
             items = by_ids(connection, {row["assignment_id"] for row in rows})
             cc = _cc_of(connection, list(items))
         events = []
@@ -199,7 +204,7 @@ class Desk:
             at = documents.moment(row["at"], county.offset_minutes)
             document = {"number": row["number"], "kind": row["kind"], "at": at, "assignment_id": row["assignment_id"]}
             events.append(StreamEvent(row["number"], row["kind"], {**document, "assignment": shown}))
-        return rows[-1]["number"] if rows else after, events
+        return rows[-1]["number"], events
 
     # --- moves ------------------------------------------------------------------------------------------------------
 

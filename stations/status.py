@@ -75,12 +75,16 @@ def _since(connection: Connection, item: Assignment, status: PublicStatus) -> in
 
 
 def settled_by_level(
-    connection: Connection, county: str | None = None, from_ms: int | None = None, to_ms: int | None = None
+    connection: Connection,
+    county: str | None = None,
+    from_ms: int | None = None,
+    to_ms: int | None = None,
+    station: str | None = None,
 ) -> list[dict[str, Any]]:
     """Settled incidents by the level that settled them: [{level, tips, incidents, share}].
 
     A reopened one counts where it was settled last, a merged one not beside its survivor. `from_ms` and `to_ms` bound
-    when it was settled.
+    when it was settled; `station` asks for what that station settled.
     """
     tips = func.sum(incidents.c.tips)
     wanted = select(assignments.c.resolved_level, func.count(), tips).join(
@@ -90,6 +94,8 @@ def settled_by_level(
     wanted = wanted.where(assignments.c.outcome.not_in(UNSETTLED))
     if county is not None:
         wanted = wanted.where(assignments.c.county == county)
+    if station is not None:
+        wanted = wanted.where(assignments.c.station == station)
     if from_ms is not None:
         wanted = wanted.where(assignments.c.resolved_at >= from_ms)
     if to_ms is not None:

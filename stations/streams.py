@@ -86,7 +86,7 @@ async def follow(
     quiet = 0
     try:
         number, events = await run_in_threadpool(desk.stream, principal, station, after)
-        yield f"retry: {RETRY_MS}\nid: {number if after is None else after}\n\n".encode()
+        yield f"retry: {RETRY_MS}\nid: {events[0].number - 1 if events else number}\n\n".encode()
         while not hub.closed:
             for event in events:
                 yield encode(event)
@@ -94,7 +94,7 @@ async def follow(
                 quiet = 0 if await _woken(woken) else quiet + 1
                 if quiet >= QUIET_POLLS:
                     quiet = 0
-                    if not still_valid():
+                    if not await run_in_threadpool(still_valid):
                         return
                     yield b": still here\n\n"
             if hub.closed:

@@ -335,7 +335,14 @@ def test_statistics_over_http(side: Side) -> None:
     assert csv.headers["content-type"] == "text/csv; charset=utf-8"
     assert csv.body.decode().splitlines()[1] == f"{POLICE},2026-10-07T09:00:00+08:00,1,1"
     assert ask("by=level").json["rows"] == []
+    side.office.claim(POLICE)
+    side.office.move("a", "resolve", outcome="settled")
+    settled = [{"level": "township", "tips": 1, "incidents": 1, "share": 1.0}]
+    assert ask("by=level").json["rows"] == ask("by=level", f"station:{POLICE}").json["rows"] == settled
+    assert ask("by=level", f"station:{LIUCHU}").json["rows"] == []
+    assert ask("by=level&format=csv").body.decode().splitlines() == ["level,tips,incidents,share", "township,1,1,1.0"]
     for query in (
+        "by=level,category",
         "by=weather",
         "by=category,category",
         "from=yesterday",
@@ -416,6 +423,20 @@ def test_the_stream_tells_what_happens_and_resumes_where_it_stopped(side: Side) 
         side.service.close_streams()
         await asyncio.wait_for(second.task, 10)
         assert side.service.hub.connections() == 0
+
+    run(scenario)
+
+
+def test_a_number_that_was_never_given_misses_nothing(side: Side) -> None:
+    """The store was put back from a backup: its numbers are lower than the client's."""
+    me = f"station:{POLICE}"
+
+    async def scenario() -> None:
+        listener = Listener(side, POLICE, me, "500")
+        assert await listener.next() == b"retry: 2000\nid: 1\n\n"
+        await asyncio.to_thread(side.call, "POST", f"/v1/stations/{POLICE}/claim", me, {})
+        assert (await listener.next()).startswith(b"id: 2\nevent: claimed")
+        await listener.leave()
 
     run(scenario)
 
