@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -985,6 +986,18 @@ def test_a_stream_shows_where_an_item_went_and_no_more(office: Office) -> None:
     assert [event.kind for event in events] == ["dispatched", "transferred"]
     assert events[-1].document["assignment"] is None
     assert office.desk.stream(station(POLICE), POLICE, None) == (2, [])
+
+
+def test_the_table_of_moves_in_the_contracts_is_that_of_the_program() -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "contracts.md").read_text("utf-8")
+    lines = page.split("| move | from | to | body |\n")[1].split("\n\n")[0].splitlines()[1:]
+    told = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines]
+    ours = []
+    for move, rule in MOVES.items():
+        body = ["limit", "lease_s"] if move == "claim" else [field.name for field in rule.body]
+        target = rule.target or "as it is"
+        ours.append((move, ", ".join(rule.sources), target, ", ".join(f"`{name}`" for name in body)))
+    assert told == ours
 
 
 def test_every_move_is_in_the_table_once() -> None:
