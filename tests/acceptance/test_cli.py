@@ -125,6 +125,11 @@ def test_a_store_is_served_once(serving: Any) -> None:
     serving.start()
 
 
+def test_serve_is_not_what_a_distributed_installation_starts(make_serving: Callable[..., Any]) -> None:
+    done = make_serving({"TIPLINE_LOG": "kafka://localhost:9092"}, start=False).cli("serve", "--port", "0")
+    assert done.returncode == 2 and "tipline gateway" in done.stderr
+
+
 def test_a_port_in_use_is_told(serving: Any, tmp_path: Path) -> None:
     port = serving.url.rpartition(":")[2]
     done = serving.cli("serve", "--data", str(tmp_path / "other"), "--port", port)
