@@ -122,7 +122,9 @@ def test_every_named_crash_point_is_survived(served: Served, client: Callable[..
 STATES = ("open", "claimed", "acknowledged", "resolved")
 
 
-def test_every_crash_point_of_a_stations_move_is_survived(served: Served, client: Callable[..., Client], tmp_path: Path) -> None:
+def test_every_crash_point_of_a_stations_move_is_survived(
+    served: Served, client: Callable[..., Client], tmp_path: Path
+) -> None:
     """Killed just before or after the commit of each move: it was made not at all or wholly, and work goes on from there."""
     ledger, queue = Ledger(tmp_path / "ledger.ndjson"), "/v1/stations/police-xiliangwa"
     villages = ("大邵村", "留楚村", "西两洼村", "东两洼村", "小王庄村", "南白村")
