@@ -37,6 +37,8 @@ _ALIKE = str.maketrans("OIL", "011", "- ")
 class CannotOpen(TiplineError):
     """Something sealed does not open: wrong key, wrong place, or altered. Which of them is not told."""
 
+    exit_code = 65
+
     def __init__(self) -> None:
         super().__init__("the sealed identity does not open")
 
@@ -206,7 +208,10 @@ def read_keyring(path: Path) -> Keyring:
     with os.fdopen(descriptor, "rb") as file:
         if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
             raise BadKeyring(f"{path} can be read by others: chmod 600 {path}")
-        return Keyring.load(file.read(1 << 20))
+        try:
+            return Keyring.load(file.read(1 << 20))
+        except BadKeyring as error:
+            raise BadKeyring(f"{path}: {error}") from None
 
 
 def write_keyring(path: Path, keyring: Keyring, *, replace: bool = False) -> None:

@@ -20,6 +20,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, or_, 
 from schemas.errors import Mistake, Rejected, Unavailable
 from schemas.vocabulary import STATUSES
 from sinks.database import reading, writing
+from sinks.failpoints import reach
 from sinks.outbox import put, put_closure
 from sinks.station_queue import Assignment, Book, Event
 from sinks.tables import NEVER, assignment_cc, assignments, station_events
@@ -231,6 +232,7 @@ class Desk:
                 record(book, ladders, item, event)
             stations = book.save()
             shown = [self.show(item, book.cc(item), principal) for item in taken]
+            reach("move.before_commit")
         count(self.metrics, happened)
         self._moved("claim", stations, len(taken))
         return shown
@@ -275,6 +277,7 @@ class Desk:
             self._tell(connection, item, move, now)
             stations = book.save()
             shown = self.show(item, book.cc(item), principal)
+            reach("move.before_commit")
         count(self.metrics, happened)
         if event.kind == "returned":
             self.metrics.count("tipline_bounced_total", station=event.from_station or "", reason=event.data["code"])
@@ -306,6 +309,7 @@ class Desk:
             put(connection, "reply", county=item.county, key=key, target=item.incident_id, value=value, now=now)
 
     def _moved(self, move: Move, stations: frozenset[str], times: int) -> None:
+        reach("move.after_commit")
         if times:
             self.metrics.count("tipline_station_moves_total", times, move=move)
         if stations:

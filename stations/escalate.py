@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import BindParameter, Connection, Engine, bindparam, select
 
 from sinks.database import reading, writing
+from sinks.failpoints import reach
 from sinks.station_queue import Assignment, Book, Event
 from sinks.tables import assignments
 from stations.ladder import Ladders
@@ -95,6 +96,8 @@ def escalate(
         book = Book(connection)
         events = settle_due(book, connection, ladders, now=now, limit=limit)
         stations = book.save()
+        reach("move.before_commit")
+    reach("move.after_commit")
     count(metrics, events)
     return Settled(tuple(events), stations)
 

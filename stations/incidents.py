@@ -19,6 +19,7 @@ from schemas.records import Correction, Decision
 from schemas.times import format_time
 from schemas.vocabulary import CATEGORIES, SUBTYPES
 from sinks.database import reading, writing
+from sinks.failpoints import reach
 from sinks.outbox import derived_id, put_input
 from sinks.station_queue import Assignment, Book, Event, assignment_id
 from sinks.statistics import hour_start, tips_of
@@ -188,6 +189,8 @@ class Incidents:
             body = self._body(connection, row, action, document)
             answer = self._enter(connection, book, principal, row, action, body, now)
             stations = book.save()
+            reach("move.before_commit")
+        reach("move.after_commit")
         if stations:
             self._desk.announce(stations)
         return answer

@@ -151,6 +151,8 @@ class _Check:
             node = yaml.compose(text, Loader=_Loader)
         except FileNotFoundError:
             self._unread(name, 1, "missing; add it (see examples/anping)")
+        except OSError as error:
+            self._unread(name, 1, f"cannot be read ({error.strerror}); make it a file that tipline may read")
         except UnicodeDecodeError:
             self._unread(name, 1, "is not UTF-8; save it as UTF-8")
         except yaml.MarkedYAMLError as error:
@@ -199,9 +201,12 @@ class _Check:
         if not file.exists():
             self.warnings.append((_BOUNDARIES, 1, "file: missing; points then say nothing about the area"))
             return
-        raw = file.read_bytes()
         try:
+            raw = file.read_bytes()
             self.bundle["boundaries"] = orjson.loads(raw)
+        except OSError as error:
+            self._unread("boundaries", 1, f"cannot be read ({error.strerror}); make it a file that tipline may read")
+            return
         except orjson.JSONDecodeError as error:
             self._unread("boundaries", error.lineno, f"is not JSON ({error.msg}); mend the syntax here")
             return

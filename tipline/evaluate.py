@@ -39,6 +39,8 @@ _CHANNELS = {"wechat": "volunteer"}
 class BadLabels(TiplineError):
     """A labelled file that cannot be read; the message says where and why."""
 
+    exit_code = 65
+
 
 class Labelled(msgspec.Struct, frozen=True):
     """One labelled text: the tip as admitted, and what the label says of it."""
@@ -100,6 +102,8 @@ def read_labelled(path: Path, county: str) -> list[Labelled]:
         except Rejected as error:
             told = "; ".join(f"{m.pointer} {m.detail}" for m in error.mistakes) or error.title
             raise BadLabels(f"{path}:{number}: {told}") from None
+        except orjson.JSONDecodeError:
+            raise BadLabels(f"{path}:{number}: not JSON in UTF-8; write an object a line (docs/quality.md)") from None
         except (ValueError, OverflowError) as error:
             raise BadLabels(f"{path}:{number}: {error}") from None
         texts.append(Labelled(str(row.get("id", number)), tip, row))

@@ -13,6 +13,8 @@ from streams.stages.classify import Model
 class BadModel(TiplineError):
     """A file that is no model of ours; the message says which and what to do."""
 
+    exit_code = 65
+
 
 @cache
 def model_bytes() -> bytes:

@@ -83,6 +83,8 @@ class Entry(msgspec.Struct, frozen=True):
 class BadLedger(TiplineError):
     """A ledger's line that cannot be read; the message says which."""
 
+    exit_code = 65
+
 
 def read_ledger(path: Path) -> list[Entry]:
     """A ledger (NDJSON). A last line that was cut off counts as unwritten. Raises BadLedger."""

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from schemas.codec import decode_input, encode
 from schemas.errors import TiplineError, Unavailable
-from streams.embedded.failpoints import reach
+from sinks.failpoints import reach
 from streams.ports import Accepted, Admitted, Row, Sealed
 
 _log = logging.getLogger("tipline.intake")

@@ -22,9 +22,9 @@ from schemas.records import Decision, Input, Output, Tip
 from schemas.times import parse_time
 from schemas.topics import TIPS
 from sinks.database import reading, writing
+from sinks.failpoints import reach
 from sinks.sink import AppliedEvents, apply_outputs, latest_decision, position, read_log, set_position
 from streams.breaker import Breaker, Broken
-from streams.embedded.failpoints import reach
 from streams.pipeline import Facts, Fold, FoldFailed
 from streams.ports import Clock, InputLog, Metrics, Row
 

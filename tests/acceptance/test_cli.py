@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,14 @@ def test_help_names_every_command(make_serving: Callable[..., Any]) -> None:
     done = make_serving(start=False).cli("--help")
     assert done.returncode == 0
     assert all(name in done.stdout for name in COMMANDS)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """What keeps `tipline --help` under half a second, told without a watch."""
+    code = "import sys\nfrom tipline.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    assert not loaded & {"sqlalchemy", "numpy", "starlette", "uvicorn", "yaml", "jsonschema", "rich", "shapely", "cryptography"}
 
 
 @pytest.mark.parametrize(
@@ -123,6 +133,11 @@ def test_a_store_is_served_once(serving: Any) -> None:
     assert serving.call("GET", "/readyz").status == 200
     serving.kill()
     serving.start()
+
+
+def test_serve_is_not_what_a_distributed_installation_starts(make_serving: Callable[..., Any]) -> None:
+    done = make_serving({"TIPLINE_LOG": "kafka://localhost:9092"}, start=False).cli("serve", "--port", "0")
+    assert done.returncode == 2 and "tipline gateway" in done.stderr
 
 
 def test_a_port_in_use_is_told(serving: Any, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from schemas.times import DAY, HOUR
 from schemas.vocabulary import Role
-from streams.embedded.failpoints import EXIT_STATUS, NAMES
+from sinks.failpoints import EXIT_STATUS, NAMES
 from tests.crowd import CLIENTS, Crowd, checked, settle, tip
 from tipline.settings import load_settings
 from tipline.store import Store, now_ms
@@ -88,7 +88,7 @@ def test_a_hundred_kills_lose_and_double_nothing(served: Served, tmp_path: Path)
     assert felt >= 90 and report.facts["tips"] >= 500 and settled > 0
 
 
-#: `move.*` belongs to the stations' desk, which no runtime drives.
+#: `move.*` have a test of their own: they are passed when a station works.
 POINTS = sorted(name for name in NAMES if not name.startswith("move."))
 
 
@@ -116,6 +116,62 @@ def test_every_named_crash_point_is_survived(served: Served, client: Callable[..
     assert served.stop() == 0
     report = checked(served.data, ledger.path)
     assert report.facts["tips"] == report.facts["decided"] >= len(POINTS)
+
+
+#: What a station's three moves make of an item, from one to the next.
+STATES = ("open", "claimed", "acknowledged", "resolved")
+
+
+def test_every_crash_point_of_a_stations_move_is_survived(
+    served: Served, client: Callable[..., Client], tmp_path: Path
+) -> None:
+    """Killed just before or after the commit of each move: it was made not at all or wholly, and work goes on from there."""
+    ledger, queue = Ledger(tmp_path / "ledger.ndjson"), "/v1/stations/police-xiliangwa"
+    villages = ("大邵村", "留楚村", "西两洼村", "东两洼村", "小王庄村", "南白村")
+    cases = [(point, move) for point in ("move.before_commit", "move.after_commit") for move in (1, 2, 3)]
+    sender, officer = Sender(client(), ledger), client("county")
+    done = 3  # moves made on the item of the case before
+    for number, ((point, move), village) in enumerate(zip(cases, villages, strict=True)):
+        served.start({"TIPLINE_FAILPOINT": f"{point}:{3 - done + move}"})
+        if number:
+            check_and_finish(officer, queue, villages[number - 1], STATES[done])
+        text = f"西两洼乡{village}东头柴火垛着了，离房子就十来米，快来人"
+        sender.post({"message_id": village, "source": "wechat:xiliangwa-3", "text": text})
+        with pytest.raises(Lost):
+            while True:
+                work_on(officer, queue)
+        assert served.wait(10) == EXIT_STATUS
+        done = move if point == "move.after_commit" else move - 1
+    served.start()
+    check_and_finish(officer, queue, villages[-1], STATES[done])
+    settle(served)
+    assert served.stop() == 0
+    checked(served.data, ledger.path)
+
+
+def check_and_finish(officer: Client, queue: str, village: str, status: str) -> None:
+    """The village's item stands at `status`, and can be worked on to its end."""
+
+    def item() -> str:
+        items = officer.get(f"{queue}/assignments?status={','.join(STATES)}&limit=100").document["items"]
+        (found,) = (str(one["status"]) for one in items if village in one["title"])
+        return found
+
+    assert item() == status
+    while item() != "resolved":
+        work_on(officer, queue)
+
+
+def work_on(officer: Client, queue: str) -> None:
+    """The next move on what stands on the queue. Raises Lost."""
+    for item in officer.get(f"{queue}/assignments?limit=100").document["items"]:
+        path, version = f"/v1/assignments/{item['id']}", {"if-match": f'"{item["revision"]}"'}
+        if item["status"] == "open":
+            officer.send(f"{queue}/claim", {"limit": 1, "lease_s": 60})
+        elif item["status"] == "claimed":
+            officer.send(f"{path}/acknowledge", {}, {"if-match": f'"{item["lease"]["token"]}"'})
+        elif item["status"] == "acknowledged":
+            officer.send(f"{path}/resolve", {"outcome": "settled", "text": "扑灭"}, version)
 
 
 def test_an_end_in_order_under_load_answers_everyone_within_ten_seconds(served: Served, tmp_path: Path) -> None:

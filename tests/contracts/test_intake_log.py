@@ -22,7 +22,7 @@ import pytest
 from schemas.codec import decode_input, encode
 from schemas.errors import BadRecord, Unavailable
 from schemas.records import Closure, Tip
-from streams.embedded import failpoints
+from sinks import failpoints
 from streams.embedded.intake import MIGRATIONS, BadStore, SqliteIntake
 from streams.ports import Admitted, Sealed
 from tests.conftest import missing
@@ -306,7 +306,7 @@ _CHILD = textwrap.dedent(
     import sys, threading
     from pathlib import Path
     from schemas.records import Tip
-    from streams.embedded import failpoints
+    from sinks import failpoints
     from streams.embedded.intake import SqliteIntake
     from streams.ports import Admitted
 

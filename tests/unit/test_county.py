@@ -153,6 +153,14 @@ def test_missing_and_unknown_files_are_told(copy_of: Path) -> None:
     assert any("did you mean ladders.yaml" in m for m in mistakes)
 
 
+@pytest.mark.parametrize("name", ["stations.yaml", "boundaries.geojson"])
+def test_what_cannot_be_read_is_a_mistake_and_no_crash(copy_of: Path, name: str) -> None:
+    (copy_of / name).unlink()
+    (copy_of / name).mkdir()
+    _, mistakes, _ = check_county(copy_of)
+    assert any(m.startswith(f"{name}:1: file: cannot be read") for m in mistakes)
+
+
 def test_boundaries_may_be_left_out(copy_of: Path) -> None:
     (copy_of / "boundaries.geojson").unlink()
     _, mistakes, warnings = check_county(copy_of)

@@ -28,7 +28,7 @@ def gateway(data: str | None, county: tuple[str, ...], host: str | None, port: i
     settings = effective({"data": data, "county": joined(county), "host": host, "port": port})
     logging_to_stderr(settings.log_level)
     if point := os.environ.get("TIPLINE_FAILPOINT"):
-        from streams.embedded.failpoints import arm
+        from sinks.failpoints import arm
 
         arm(point)
     from tipline.gateway import Gateway

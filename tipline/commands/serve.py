@@ -30,12 +30,16 @@ def serve(settings: Settings, host: str | None, port: int | None) -> None:
     from tipline.store import Store
 
     settings = override(settings, host=host, port=port)
+    if settings.log:
+        raise click.UsageError(
+            "TIPLINE_LOG is set, and `serve` keeps a log of its own: start `tipline gateway`, or unset the variable"
+        )
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
     )
     logging.getLogger("alembic").setLevel("WARNING")
     if point := os.environ.get("TIPLINE_FAILPOINT"):
-        from streams.embedded.failpoints import arm
+        from sinks.failpoints import arm
 
         arm(point)
     store = Store(settings)
@@ -47,14 +51,17 @@ def serve(settings: Settings, host: str | None, port: int | None) -> None:
     embedded = Embedded(store)
 
     def announce(url: str) -> None:
-        """The first line is for programs, the others for people."""
-        click.echo(f"tipline is ready at {url}")
-        click.echo(f"  county   {', '.join(embedded.counties)}, data in {settings.data}")
-        click.echo(f"  pages    {url}/ to report, {url}/console for stations, {url}/docs for programs")
+        """The first line is for programs, the others for people; one write, so that who reads only the first may leave."""
+        lines = [
+            f"tipline is ready at {url}",
+            f"  county   {', '.join(embedded.counties)}, data in {settings.data}",
+            f"  pages    {url}/ to report, {url}/console for stations, {url}/docs for programs",
+        ]
         with reading(store.engine) as connection:
-            first = not listed(connection)
-        if first:
-            click.echo(f"  next     tipline token create --data {settings.data} --role intake --source wechat:my-group")
+            if not listed(connection):
+                made = f"tipline token create --data {settings.data} --role intake --source wechat:my-group"
+                lines.append(f"  next     {made}")
+        click.echo("\n".join(lines))
         sys.stdout.flush()
 
     sys.exit(run(embedded, settings.host, settings.port, announce))

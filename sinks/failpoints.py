@@ -20,7 +20,7 @@ NAMES: Final[frozenset[str]] = frozenset(
         "decide.before_begin",
         "decide.before_commit",
         "decide.after_commit",
-        "move.before_commit",
+        "move.before_commit",  # a station's move, a correction, an escalation
         "move.after_commit",
     }
 )
