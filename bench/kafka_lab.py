@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+import psutil
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import NewTopic
+from kafka.errors import KafkaError
 
 from producers.keyring import Keyring, write_keyring
+from schemas.codec import encode
 from schemas.records import Change
+from streams.breaker import Breaker
 from streams.distributed import topics
+from streams.distributed.app import GROUP
+from streams.distributed.decider import Decider
 from streams.distributed.envelope import of_input
+from streams.pipeline import Fold
+from streams.ports import Row
 from tests.kafka_fixtures import Broker, discard, new_broker
 from tests.tips_made import tips
 from tipline.county import county_digest, load_county
+from tipline.model import load_model
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,15 +52,20 @@ def anping() -> dict[str, object]:
     return load_county(ROOT / "examples" / "anping")
 
 
+def _bundle(county: str) -> dict[str, object]:
+    bundle = anping()
+    bundle["county"] = {**bundle["county"], "id": county}  # type: ignore[dict-item]
+    return bundle
+
+
+def _first(county: str, bundle: dict[str, object]) -> Change:
+    return Change(county=county, change_id="first", what="county", digest=county_digest(bundle), at="2026-01-01T00:00:00Z", bundle=bundle)
+
+
 def fill(one: Broker, counties: list[str], count: int) -> None:
     """Makes the topics and writes `count` tips of each county."""
     servers = topics.servers_of(one.url)
-    first = {}
-    for county in counties:
-        bundle = anping()
-        bundle["county"] = {**bundle["county"], "id": county}  # type: ignore[dict-item]
-        change = Change(county=county, change_id="first", what="county", digest=county_digest(bundle), at="2026-01-01T00:00:00Z", bundle=bundle)
-        first[county] = [of_input(change)]
+    first = {county: [of_input(_first(county, _bundle(county)))] for county in counties}
     topics.create(servers, first, ["police-county", "police-anping"])
     layout = topics.read_layout(servers)
     producer = KafkaProducer(bootstrap_servers=servers, batch_size=131072, linger_ms=5)
@@ -60,42 +77,66 @@ def fill(one: Broker, counties: list[str], count: int) -> None:
     producer.close()
 
 
-def ends(one: Broker, topic: str) -> dict[int, int]:
-    """Partition -> end offset."""
+def outputs_of(county: str, count: int) -> int:
+    """How many outputs the county's input of `fill` gives."""
+    bundle = _bundle(county)
+    decider = Decider(county, lambda recall: Fold(bundle, load_model(), recall), Breaker())
+    records = [_first(county, bundle), *tips(count, county)]
+    return len(decider.decide([Row(position, county, encode(record)) for position, record in enumerate(records, start=1)]).sendables)
+
+
+def forget_decisions(one: Broker) -> None:
+    """Empties `decisions` and forgets what the workers have read: the next one begins anew."""
+    admin = KafkaAdminClient(bootstrap_servers=one.address)
+    try:
+        partitions = len(next(t for t in admin.describe_topics() if t["name"] == "decisions")["partitions"])
+        admin.delete_topics(["decisions"])
+        _until(lambda: "decisions" not in admin.list_topics())
+        _until(lambda: _forgotten(admin))
+        admin.create_topics([NewTopic("decisions", partitions, 1, topic_configs={"max.message.bytes": str(topics.MAX_MESSAGE_BYTES)})])
+        _until(lambda: len(topics.partition_counts(admin)) > 3)
+    finally:
+        admin.close()
+
+
+def _forgotten(admin: Any) -> bool:
+    """Deletes the workers' group; while one that was killed a moment ago is still its member, it cannot be."""
+    there = GROUP in {group["group_id"] for group in admin.list_groups()}
+    if there:
+        with contextlib.suppress(KafkaError):
+            admin.delete_groups([GROUP])
+    return not there
+
+
+def _until(holds: Callable[[], bool], timeout: float = 30) -> None:
+    deadline = time.monotonic() + timeout
+    while not holds():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.1)
+
+
+def wait_for(one: Broker, topic: str, total: int, watched: Sequence[psutil.Process] = (), timeout: float = 300) -> tuple[int, float, float]:
+    """Waits until a topic holds `total` records -> (how many it holds, moment by the monotonic clock, seconds of CPU of the
+    watched processes)."""
     consumer = KafkaConsumer(bootstrap_servers=one.address, enable_auto_commit=False)
     try:
         parts = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or {0})]
-        return {part.partition: end for part, end in consumer.end_offsets(parts).items()}
+        deadline = time.monotonic() + timeout
+        while (now := sum(consumer.end_offsets(parts).values())) < total:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{topic} holds {now} of {total}")
+            time.sleep(0.02)
+        spent = [process.cpu_times() for process in watched]
+        return now, time.monotonic(), sum(times.user + times.system for times in spent)
     finally:
         consumer.close()
 
 
-def wait_for(one: Broker, topic: str, total: int, timeout: float = 300) -> tuple[float, float]:
-    """Waits until a topic holds `total` records -> (first growth, end) by the monotonic clock."""
-    consumer = KafkaConsumer(bootstrap_servers=one.address, enable_auto_commit=False)
-    parts = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or {0})]
-    before = sum(consumer.end_offsets(parts).values())
-    began = 0.0
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        now = sum(consumer.end_offsets(parts).values())
-        if not began and now > before:
-            began = time.monotonic()
-        if now >= total:
-            consumer.close()
-            return began, time.monotonic()
-        time.sleep(0.05)
-    raise TimeoutError(f"{topic} holds {now} of {total}")
-
-
-def child(code: str, **environ: str) -> subprocess.Popen[bytes]:
-    """Runs Python code of this checkout in a process of its own."""
-    return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT), **environ}, cwd=ROOT)
-
-
-def command(code: str, *arguments: str, **environ: str) -> subprocess.Popen[bytes]:
-    """Runs a command of tipline."""
-    return subprocess.Popen([sys.executable, "-c", code, *arguments], env={**os.environ, "PYTHONPATH": str(ROOT), **environ}, cwd=ROOT, stdout=subprocess.DEVNULL)
+def module(name: str, *arguments: str, **environ: str) -> subprocess.Popen[bytes]:
+    """Runs a module of this checkout in a process of its own."""
+    command = [sys.executable, "-m", name, *arguments]
+    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT), **environ}, cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
 def keys(folder: str) -> str:

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -38,6 +39,10 @@ _RETRY_S: Final = 0.5
 
 LOG: Final = "log"
 STORE: Final = "store"
+#: Up to where the identities that the database has are gone from the spool.
+ERASED: Final = "erased"
+#: They are destroyed there at the latest after so long, and sooner when there is nothing else to do.
+_ERASE_S: Final = 10.0
 
 
 class SpoolLog(Intake, InputLog, Protocol):
@@ -51,6 +56,9 @@ class SpoolLog(Intake, InputLog, Protocol):
 
     def identities(self, tip_id: str) -> list[Sealed]:
         """What was sealed out of a tip."""
+
+    def erase(self, *tip_ids: str) -> int:
+        """Destroys what was sealed out of tips."""
 
     def lookup(self, tip_id: str) -> bytes | None:
         """The record of a tip."""
@@ -190,8 +198,18 @@ class Relay:
         self._run(self.carry_to_log, stop)
 
     def run_store(self, stop: threading.Event) -> None:
-        """To the database, until `stop` is set."""
-        self._run(self.carry_to_store, stop)
+        """To the database, until `stop` is set. Identities that it has then leave the spool: one place to erase them in."""
+        erased = time.monotonic()
+
+        def turn() -> int:
+            nonlocal erased
+            copied = self.carry_to_store()
+            if not copied or time.monotonic() - erased > _ERASE_S:
+                self.erase_carried()
+                erased = time.monotonic()
+            return copied
+
+        self._run(turn, stop)
 
     def _run(self, carry: Callable[[], int], stop: threading.Event) -> None:
         seen, away_before = 0, False
@@ -199,11 +217,11 @@ class Relay:
             try:
                 carried = carry()
                 if away_before:
-                    _log.info("%s: goes on", carry.__name__)
+                    _log.info("what waited is carried on")
                 away_before = False
             except Unavailable as away:
                 if not away_before:
-                    _log.warning("%s: %s; what is accepted waits in the spool", carry.__name__, away)
+                    _log.warning("%s; what is accepted waits in the spool", away)
                 away_before = True
                 stop.wait(_RETRY_S)
                 continue
@@ -239,6 +257,18 @@ class Relay:
             self._plan.positions.put(STORE, county, rows[-1].position)
             copied += len(rows)
         return copied
+
+    def erase_carried(self) -> int:
+        """Destroys in the spool one batch of the identities that the database has -> how many. Raises Unavailable."""
+        gone, positions = 0, self._plan.positions
+        for county in self._plan.log.counties():
+            upto = positions.get(STORE, county)
+            rows = [row for row in self._plan.log.read(county, positions.get(ERASED, county), _BATCH) if row.position <= upto]
+            if not rows:
+                continue
+            gone += self._plan.log.erase(*(tip.tip_id for row in rows if isinstance(tip := decode_input(row.value), Tip)))
+            positions.put(ERASED, county, rows[-1].position)
+        return gone
 
     def _store(self, connection: Connection, county: str, tips: Sequence[Tip], sealed: Sequence[tuple[str, Sealed]]) -> None:
         rows: list[dict[str, Any]] = [

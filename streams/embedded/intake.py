@@ -326,11 +326,11 @@ class SqliteIntake:
         with self._lock:
             self._transaction(swap)
 
-    def erase(self, tip_id: str) -> int:
-        """Destroys a tip's identities with their data key, in the file and in its WAL; how many. Raises Unavailable."""
+    def erase(self, *tip_ids: str) -> int:
+        """Destroys tips' identities with their data keys, in the file and in its WAL; how many. Raises Unavailable."""
 
         def delete() -> int:
-            return self._write.execute("DELETE FROM identities WHERE tip_id = ?", (tip_id,)).rowcount
+            return self._write.executemany("DELETE FROM identities WHERE tip_id = ?", [(tip_id,) for tip_id in tip_ids]).rowcount
 
         with self._lock:
             erased: int = self._transaction(delete)

@@ -7,15 +7,18 @@ import json
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
+import click
 import jsonschema
 import pytest
 import yaml
 
 from streams.ports import METRICS
 from tests.conftest import missing
+from tipline.cli import root
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
@@ -60,6 +63,37 @@ def test_the_image_runs_without_rights() -> None:
     assert any("--require-hashes" in line for line in lines)
 
 
+def test_the_image_holds_what_the_wheel_is_made_of() -> None:
+    copied = set(re.findall(r"^COPY (\w+) \1$", (ROOT / "deploy" / "Dockerfile").read_text("utf-8"), re.M))
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert copied == {*wheel["packages"], *(path.split("/")[0] for path in wheel["force-include"])}
+    assert "hatchling==" in (ROOT / "requirements" / "runtime.lock").read_text("utf-8")  # the image builds without isolation
+
+
+def test_the_services_run_commands_of_ours_with_options_that_there_are() -> None:
+    for name, service in COMPOSE["services"].items():
+        if "build" not in service:
+            continue
+        context = click.Context(root)
+        command: click.Command | None = root
+        words = list(service["command"])
+        while isinstance(command, click.Group):
+            command = command.get_command(context, words.pop(0))
+        assert command is not None, name
+        command.make_context(name, words)  # raises for an option that there is not
+        assert set(service["environment"]) == {"TIPLINE_LOG", "TIPLINE_DATABASE", "TIPLINE_KEYS", "TIPLINE_LOG_LEVEL"}
+
+
+def test_prometheus_scrapes_the_services_where_they_listen() -> None:
+    document = yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text("utf-8"))
+    targets = {target for job in document["scrape_configs"] for one in job["static_configs"] for target in one["targets"]}
+    listening = set()
+    for name, service in COMPOSE["services"].items():
+        words = service.get("command", [])
+        listening |= {f"{name}:{words[at + 1]}" for at, word in enumerate(words) if word in ("--port", "--metrics-port")}
+    assert targets == listening
+
+
 def test_every_required_variable_is_in_the_example() -> None:
     text = (ROOT / "docker-compose.yml").read_text("utf-8")
     example = (ROOT / "deploy" / "compose.env.example").read_text("utf-8")
@@ -86,7 +120,12 @@ def test_alerts_and_dashboard_ask_for_metrics_that_there_are() -> None:
             assert re.sub(r"_(bucket|count|sum)$", "", name) in METRICS, expression
 
 
-def test_promtool_takes_the_rules(tmp_path: Path) -> None:
+def test_the_dashboard_reads_the_source_that_is_provisioned() -> None:
+    sources = yaml.safe_load((ROOT / "deploy" / "grafana" / "provisioning" / "datasources" / "prometheus.yml").read_text("utf-8"))["datasources"]
+    assert {panel["datasource"]["uid"] for panel in DASHBOARD["panels"]} == {source["uid"] for source in sources}
+
+
+def test_promtool_takes_rules_and_settings(tmp_path: Path) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         missing("promtool")
@@ -96,3 +135,10 @@ def test_promtool_takes_the_rules(tmp_path: Path) -> None:
     for path in (ROOT / "deploy" / "alerts.yml", rules):
         done = subprocess.run([promtool, "check", "rules", str(path)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+    settings = tmp_path / "prometheus.yml"
+    token = tmp_path / "token"
+    token.touch()
+    text = (ROOT / "deploy" / "prometheus.yml").read_text("utf-8")
+    settings.write_text(text.replace("/etc/prometheus/", f"{ROOT}/deploy/").replace("/run/secrets/ops_token", str(token)), "utf-8")
+    done = subprocess.run([promtool, "check", "config", str(settings)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

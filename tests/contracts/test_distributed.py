@@ -18,6 +18,7 @@ from schemas.errors import BadRecord, Unavailable
 from schemas.records import Change, Closure, Correction, Decision, Output, Tip
 from schemas.topics import TOPICS
 from sinks.database import open_database, reading
+from sinks.identities import DatabaseIdentities
 from streams.breaker import Breaker, Broken
 from streams.distributed.decider import Bad, Decided, Decider
 from streams.distributed.envelope import Assembler, Group, Sendable, headers, is_ours, of_input
@@ -26,7 +27,7 @@ from streams.distributed.topics import BadAddress, BadTopics, Layout, servers_of
 from streams.embedded.intake import SqliteIntake
 from streams.embedded.offline import Offline
 from streams.pipeline import Fold, analyse
-from streams.ports import Admitted, Row
+from streams.ports import Admitted, Row, Sealed
 from tests.tips_made import tips
 from tipline.county import load_county
 from tipline.metrics import PrometheusMetrics
@@ -378,6 +379,25 @@ def test_another_gateway_answers_from_the_database(spooling: Any, tmp_path: Path
     other.close()
     with reading(engine) as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM accepted").scalar() == 3
+    engine.dispose()
+
+
+def test_identities_leave_the_spool_when_the_database_has_them(spooling: Any) -> None:
+    intake, _, relay, _, url = spooling
+    sealed = Sealed("v-7f3a9c21", "reporter", "k1", b"w", b"n", b"c")
+    known, waiting = (msgspec.structs.replace(one, identities=(sealed,)) for one in _admitted(2))
+    intake.accept([known])
+    assert relay.carry_to_store() == 1
+    intake.accept([waiting])
+    assert relay.erase_carried() == 1
+    assert relay.erase_carried() == 0
+    assert [intake.identities(one.tip.tip_id) for one in (known, waiting)] == [[], [sealed]]
+    engine = open_database(url)
+    home = DatabaseIdentities(engine)
+    assert home.identities(known.tip.tip_id) == [sealed]
+    assert home.tips_with(sealed.token) == [known.tip.tip_id]
+    assert (home.erase(known.tip.tip_id), home.erase(known.tip.tip_id)) == (1, 0)
+    assert home.identities(known.tip.tip_id) == []
     engine.dispose()
 
 

@@ -34,7 +34,9 @@ def gateway(data: str | None, county: tuple[str, ...], host: str | None, port: i
     from tipline.gateway import Gateway
     from tipline.serve import run
 
-    made = Gateway(open_store(settings), spool_records)
+    store = open_store(settings)
+    store.hold()  # two gateways over one spool would carry everything twice
+    made = Gateway(store, spool_records)
     sys.exit(run(made, settings.host, settings.port, _announce))
 
 

@@ -10,6 +10,8 @@ import click
 from tipline.commands.options import local
 
 if TYPE_CHECKING:
+    from sinks.identities import DatabaseIdentities
+    from streams.embedded.intake import SqliteIntake
     from tipline.settings import Settings
     from tipline.store import Store
 
@@ -24,12 +26,12 @@ def reveal(tip_id: str, reason: str, settings: Settings) -> None:
     Example: tipline reveal 0b8b7e3c-5d7a-5f3e-9a55-0a7a3d0f8c11 --reason "call back, case 12"
     """
     store = _store(settings)
-    sealed = store.intake.identities(tip_id)
+    sealed = {(one.kind, one.token): one for home in _homes(store) for one in home.identities(tip_id)}
     _audit(store, "identity.reveal", tip_id, reason)
     if not sealed:
         click.echo(f"{tip_id}: nothing is sealed (no such tip, no identity in it, or erased)", err=True)
         sys.exit(1)
-    for one in sealed:
+    for one in sealed.values():
         click.echo(f"{one.kind}\t{one.token}\t{store.keyring.open_sealed(tip_id, one)}")
 
 
@@ -46,11 +48,12 @@ def erase(tip_ids: tuple[str, ...], reporter: str | None, reason: str, settings:
     if not tip_ids and not reporter:
         raise click.UsageError("say whose: --tip TIP_ID or --reporter PSEUDONYM")
     store = _store(settings)
-    wanted = [*tip_ids, *(store.intake.tips_with(reporter) if reporter else ())]
+    homes = _homes(store)
+    wanted = [*tip_ids, *(tip_id for home in homes for tip_id in (home.tips_with(reporter) if reporter else ()))]
     gone = 0
     for tip_id in dict.fromkeys(wanted):
         _audit(store, "identity.erase", tip_id, reason)
-        gone += store.intake.erase(tip_id)
+        gone += sum(home.erase(tip_id) for home in homes)
     click.echo(f"{gone} identities of {len(set(wanted))} tip(s) destroyed")
     sys.exit(0 if gone else 1)
 
@@ -59,6 +62,13 @@ def _store(settings: Settings) -> Store:
     from tipline.store import Store
 
     return Store(settings, create=False)
+
+
+def _homes(store: Store) -> list[SqliteIntake | DatabaseIdentities]:
+    """Where identities are: in the log; of a distributed installation in the database, and for some seconds in a spool."""
+    from sinks.identities import DatabaseIdentities
+
+    return [store.intake, DatabaseIdentities(store.engine)] if store.settings.log else [store.intake]
 
 
 def _audit(store: Store, action: str, tip_id: str, reason: str) -> None:
