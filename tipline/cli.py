@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "county": ("tipline.commands.county", "county", "Check, show and apply a county directory."),
     "routes": ("tipline.commands.county", "routes", "Try the routing tree."),
     "token": ("tipline.commands.token", "token", "Create, list and revoke access tokens."),
+    "user": ("tipline.commands.user", "user", "Create, list and disable users of the pages."),
     "webhook": ("tipline.commands.webhook", "webhook", "Let senders call us: Standard Webhooks, Telegram, WeCom."),
     "keys": ("tipline.commands.keys", "keys", "Make and rotate the keys that seal identities."),
     "dead-letters": (

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -15,6 +17,7 @@ from stations.pages import Likely, Pages, Preview, Room
 from stations.pages.foresight import foresee
 from streams.ports import Bundle, Principal, Sealed
 from tipline.model import load_model
+from tipline.settings import BadSettings
 from tipline.store import Store, entropy, now_ms
 
 if TYPE_CHECKING:
@@ -68,7 +71,26 @@ def make_pages(store: Store, door: Door, service: Service, authority: Authority,
         status_of_receipt=status,
         boundaries=lambda county: bundles[county].get("boundaries", {"type": "FeatureCollection", "features": []}),
         ops=Hands(store, reach.rooms, reach.append),
+        public_url=_origin(store.settings.public_url),
+        tiles=_tiles(store.settings.tiles),
     )
+
+
+def _origin(given: str) -> str | None:
+    """The setting public_url. Raises BadSettings unless it is an origin."""
+    parts = urlsplit(given.rstrip("/"))
+    if given and (parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query):
+        raise BadSettings(f"TIPLINE_PUBLIC_URL {given}: is no origin; write it like https://tips.example")
+    return given.rstrip("/") or None
+
+
+def _tiles(given: str) -> str | None:
+    """The setting tiles. Raises BadSettings unless it is a template of tiles at one host."""
+    parts = urlsplit(given)
+    fits = parts.scheme in ("http", "https") and re.fullmatch(r"[\w.-]+(:[0-9]+)?", parts.netloc, re.ASCII)
+    if given and not (fits and all(part in parts.path for part in ("{z}", "{x}", "{y}"))):
+        raise BadSettings(f"TIPLINE_TILES {given}: write it like https://tiles.example/{{z}}/{{x}}/{{y}}.png")
+    return given or None
 
 
 class Hands:

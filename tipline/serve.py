@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import functools
 import gc
+import ipaddress
 import logging
 import os
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -43,6 +45,7 @@ from tipline.model import load_model, model_bytes
 from tipline.ops_http import Health, ops_routes
 from tipline.outside import make_outside
 from tipline.pages import Reach, make_pages
+from tipline.settings import BadSettings, Settings
 from tipline.store import Store, entropy, now_ms
 
 _log = logging.getLogger("tipline.serve")
@@ -247,6 +250,40 @@ def make_dead_letter(store: Store, county: str, bad: BadInput, now: int) -> Dead
     )
 
 
+def listening(settings: Settings) -> dict[str, Any]:
+    """What uvicorn is told about TLS and proxies. Raises BadSettings: half a pair, files that do not fit, no address.
+
+    Without a trusted proxy nobody's X-Forwarded-For counts: a visitor could choose the address that is slowed down.
+    """
+    found: dict[str, Any] = {"proxy_headers": False}
+    if settings.tls_cert or settings.tls_key:
+        if not (settings.tls_cert and settings.tls_key):
+            raise BadSettings("TLS needs both --tls-cert FILE and --tls-key FILE (TIPLINE_TLS_CERT, TIPLINE_TLS_KEY)")
+        try:
+            # An empty password: otherwise OpenSSL would ask for one at the terminal.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key, password="")
+        except (OSError, ValueError) as error:
+            raise BadSettings(
+                f"--tls-cert {settings.tls_cert} with --tls-key {settings.tls_key}: {error}. "
+                "Name a PEM certificate (its chain below it) and the unencrypted PEM key that belongs to it"
+            ) from None
+        found |= {"ssl_certfile": settings.tls_cert, "ssl_keyfile": settings.tls_key}
+    if proxies := [part.strip() for part in settings.trusted_proxy.split(",") if part.strip()]:
+        for proxy in proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError as error:
+                raise BadSettings(f"--trusted-proxy {proxy}: {error}. Write addresses or networks like 10.0.0.5 or 10.0.0.0/24") from None
+        found |= {"proxy_headers": True, "forwarded_allow_ips": ",".join(proxies)}
+    return found
+
+
+def in_the_clear(settings: Settings) -> bool:
+    """Whether tokens and cookies would cross a network unencrypted."""
+    loopback = settings.host == "localhost" or settings.host.startswith("127.") or settings.host == "::1"
+    return not (loopback or settings.tls_cert or settings.trusted_proxy)
+
+
 class _Server(uvicorn.Server):
     """uvicorn without signal handlers of its own: the shell has them."""
 
@@ -256,9 +293,11 @@ class _Server(uvicorn.Server):
 
 
 def run(
-    embedded: Embedded, host: str, port: int, ready: Callable[[str], None], tls: dict[str, Any] | None = None
+    embedded: Embedded, host: str, port: int, ready: Callable[[str], None], options: dict[str, Any] | None = None
 ) -> int:
-    """Serves until SIGTERM or SIGINT -> exit code. `ready(url)` is called once the port answers. Raises CannotListen."""
+    """Serves until SIGTERM or SIGINT -> exit code. `ready(url)` is called once the port answers; `options` are those of
+    `listening`. Raises CannotListen.
+    """
     try:
         listener = socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=512, reuse_port=False
@@ -268,7 +307,8 @@ def run(
         raise CannotListen(
             f"cannot listen on {host}:{port} ({words}). Choose another --port or --host, or stop what holds it"
         ) from None
-    url = f"{'https' if tls else 'http'}://{host if ':' not in host else f'[{host}]'}:{listener.getsockname()[1]}"
+    scheme = "https" if "ssl_certfile" in (options or {}) else "http"
+    url = f"{scheme}://{host if ':' not in host else f'[{host}]'}:{listener.getsockname()[1]}"
     config = uvicorn.Config(
         embedded.app(),
         log_level="warning",
@@ -279,7 +319,7 @@ def run(
         http="httptools",
         timeout_graceful_shutdown=4,
         timeout_keep_alive=75,
-        **(tls or {}),
+        **(options or {"proxy_headers": False}),
     )
     server = _Server(config)
 

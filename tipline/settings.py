@@ -46,6 +46,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: Bytes the log of tips may take before the door answers 503; 0: no cap.
     max_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+    #: PEM files: the certificate with its chain, and its key; both empty: plain HTTP.
+    tls_cert: str = ""
+    tls_key: str = ""
+    #: Addresses or networks, separated by commas, of the proxies whose X-Forwarded-For and -Proto are believed.
+    trusted_proxy: str = ""
+    #: The origin that people reach the pages at, for QR codes, such as https://tips.example; empty: as the request says.
+    public_url: str = ""
+    #: Map tiles of a server of one's own, such as https://tiles.example/{z}/{x}/{y}.png; empty: boundaries alone.
+    tiles: str = ""
 
 
 def load_settings(environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Settings:

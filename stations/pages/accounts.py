@@ -95,6 +95,22 @@ def disable_user(connection: Connection, name: str, *, now: int) -> bool:
     return connection.execute(statement).rowcount == 1
 
 
+class User(msgspec.Struct, frozen=True):
+    """A user as it is listed."""
+
+    name: str
+    role: str
+    station: str | None
+    county: str | None
+    disabled: bool
+
+
+def listed(connection: Connection) -> list[User]:
+    """All users by name."""
+    rows = connection.execute(select(users).order_by(users.c.name)).mappings()
+    return [User(row["name"], row["role"], row["station"], row["county"], row["disabled_at"] is not None) for row in rows]
+
+
 def hash_password(password: str) -> str:
     """Argon2id. Raises ValueError for a password that is too short or too long."""
     if not LEAST_PASSWORD <= len(password) <= MOST_PASSWORD:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import click
 
-from tipline.commands.options import PORT, county_option, data_option, joined
+from tipline.commands.options import county_option, data_option, given, joined, serving_options
 
 
 @click.command("gateway")
 @data_option
 @county_option
-@click.option("--host", metavar="ADDRESS", help="Address to listen on (TIPLINE_HOST; default 127.0.0.1).")
-@click.option("--port", metavar="PORT", type=PORT, help="Port; 0 chooses a free one (TIPLINE_PORT; default 8080).")
+@serving_options
 @click.option("--spool-records", metavar="N", type=int, default=1_000_000, show_default=True, help="Tips that may wait for Kafka before the door answers 503.")
-def gateway(data: str | None, county: tuple[str, ...], host: str | None, port: int | None, spool_records: int) -> None:
+def gateway(data: str | None, county: tuple[str, ...], spool_records: int, **serving: Any) -> None:
     """Serves the door, the stations' API and the pages, over a spool in --data, Kafka (TIPLINE_LOG) and a database
     (TIPLINE_DATABASE). Run several: they answer alike, as long as they share the keys (TIPLINE_KEYS).
 
@@ -25,19 +25,20 @@ def gateway(data: str | None, county: tuple[str, ...], host: str | None, port: i
     from tipline.distributed import logging_to_stderr, open_store
     from tipline.settings import effective
 
-    settings = effective({"data": data, "county": joined(county), "host": host, "port": port})
+    settings = effective({"data": data, "county": joined(county), **given(serving)})
     logging_to_stderr(settings.log_level)
     if point := os.environ.get("TIPLINE_FAILPOINT"):
         from sinks.failpoints import arm
 
         arm(point)
     from tipline.gateway import Gateway
-    from tipline.serve import run
+    from tipline.serve import listening, run
 
+    options = listening(settings)
     store = open_store(settings)
     store.hold()  # two gateways over one spool would carry everything twice
     made = Gateway(store, spool_records)
-    sys.exit(run(made, settings.host, settings.port, _announce))
+    sys.exit(run(made, settings.host, settings.port, _announce, options))
 
 
 def _announce(url: str) -> None:

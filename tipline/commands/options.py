@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
@@ -32,6 +32,47 @@ format_option = click.option(
 )
 #: Port 0 lets the system choose a free one.
 PORT = click.IntRange(0, 65535)
+
+
+def serving_options(command: F) -> F:
+    """Where a service listens and how it is reached; the names are those of the settings."""
+    for option in reversed(
+        (
+            click.option("--host", metavar="ADDRESS", help="Address to listen on (TIPLINE_HOST; default 127.0.0.1)."),
+            click.option("--port", metavar="PORT", type=PORT, help="Port; 0 chooses a free one (TIPLINE_PORT; default 8080)."),
+            click.option("--tls-cert", metavar="FILE", help="PEM certificate with its chain: serve https (TIPLINE_TLS_CERT)."),
+            click.option("--tls-key", metavar="FILE", help="The certificate's PEM key (TIPLINE_TLS_KEY)."),
+            click.option(
+                "--trusted-proxy",
+                metavar="ADDRESS",
+                multiple=True,
+                help="Proxy whose X-Forwarded-For and -Proto are believed; may be repeated (TIPLINE_TRUSTED_PROXY).",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def given(serving: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of `serving_options` as settings."""
+    return {**serving, "trusted_proxy": ",".join(serving["trusted_proxy"]) or None}
+
+
+def home_of(bundles: Sequence[Mapping[str, Any]], station: str | None) -> str | None:
+    """The county of whoever works for a station; without one, the only county there is. Raises UsageError."""
+    if station is None:
+        return str(bundles[0]["county"]["id"]) if len(bundles) == 1 else None
+    stations = {s["id"]: b["county"]["id"] for b in bundles for s in b["stations"]["stations"]}
+    if station not in stations:
+        import difflib
+
+        near = difflib.get_close_matches(station, stations, 3)
+        raise click.UsageError(
+            f"--station {station}: no county of this installation has it"
+            + (f"; did you mean {', '.join(near)}?" if near else "; `tipline county show` lists them")
+        )
+    return str(stations[station])
 
 
 def joined(counties: tuple[str, ...]) -> str | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tipline.commands.options import PORT, local
+from tipline.commands.options import given, local, serving_options
 
 if TYPE_CHECKING:
     from tipline.settings import Settings
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
 @click.command("serve")
 @local
-@click.option("--host", metavar="ADDRESS", help="Address to listen on (TIPLINE_HOST; default 127.0.0.1).")
-@click.option("--port", metavar="PORT", type=PORT, help="Port; 0 chooses a free one (TIPLINE_PORT; default 8080).")
-def serve(settings: Settings, host: str | None, port: int | None) -> None:
+@serving_options
+def serve(settings: Settings, **serving: Any) -> None:
     """Runs the door, the decisions, the stations' API and the clocks in one process, on SQLite. Ctrl-C or SIGTERM ends it;
     what was accepted is safe at any moment.
 
@@ -29,7 +28,7 @@ def serve(settings: Settings, host: str | None, port: int | None) -> None:
     from tipline.settings import override
     from tipline.store import Store
 
-    settings = override(settings, host=host, port=port)
+    settings = override(settings, **given(serving))
     if settings.log:
         raise click.UsageError(
             "TIPLINE_LOG is set, and `serve` keeps a log of its own: start `tipline gateway`, or unset the variable"
@@ -42,11 +41,19 @@ def serve(settings: Settings, host: str | None, port: int | None) -> None:
         from sinks.failpoints import arm
 
         arm(point)
+    from tipline.serve import Embedded, in_the_clear, listening, run
+
+    options = listening(settings)
+    if in_the_clear(settings):
+        logging.getLogger("tipline.serve").warning(
+            "%s is no loopback address and there is no TLS: tokens cross the network in the clear, and browsers allow "
+            "neither position nor offline reports. Give --tls-cert and --tls-key, or --trusted-proxy",
+            settings.host,
+        )
     store = Store(settings)
     store.hold()
     from sinks.database import reading
     from sinks.tokens import listed
-    from tipline.serve import Embedded, run
 
     embedded = Embedded(store)
 
@@ -64,4 +71,4 @@ def serve(settings: Settings, host: str | None, port: int | None) -> None:
         click.echo("\n".join(lines))
         sys.stdout.flush()
 
-    sys.exit(run(embedded, settings.host, settings.port, announce))
+    sys.exit(run(embedded, settings.host, settings.port, announce, options))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from schemas.vocabulary import ROLES
-from tipline.commands.options import json_option, local
+from tipline.commands.options import home_of, json_option, local
 
 if TYPE_CHECKING:
     from tipline.settings import Settings
@@ -53,25 +53,11 @@ def create(
 
     store = Store(settings)
     bundles = store.bundles()
-    homes = [
-        b["county"]["id"]
-        for b in bundles
-        if station is not None and any(s["id"] == station for s in b["stations"]["stations"])
-    ]
-    if station is not None and not homes:
-        import difflib
-
-        known = [s["id"] for b in bundles for s in b["stations"]["stations"]]
-        near = difflib.get_close_matches(station, known, 3)
-        raise click.UsageError(
-            f"--station {station}: no county of this installation has it"
-            + (f"; did you mean {', '.join(near)}?" if near else "; `tipline county show` lists them")
-        )
+    home = home_of(bundles, station)
     if source is not None and not re.fullmatch(r"[a-z0-9][a-z0-9._-]*(:[A-Za-z0-9._-]+)*", source):
         raise click.UsageError(
             f"--source {source!r}: write it like wechat:xiliangwa-3 (small letters and digits, parts joined by colons)"
         )
-    home = homes[0] if homes else (bundles[0]["county"]["id"] if len(bundles) == 1 else None)
     now = now_ms()
     role_: Role = role  # type: ignore[assignment]  # click.Choice has checked it
     try:

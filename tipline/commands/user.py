@@ -1,0 +1,134 @@
+"""`tipline user`: people who log in to the pages with a name and a password."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from schemas.vocabulary import ROLES
+from tipline.commands.options import county_option, data_option, home_of, joined, json_option
+
+#: Whoever has a page of their own; `intake` is for programs.
+_ROLES = tuple(role for role in ROLES if role != "intake")
+
+
+@click.group("user")
+def user() -> None:
+    """Users of the pages: each logs in at /login with a name and a password. Programs use tokens.
+
+    Example: tipline user create wangjun --role station --station police-xiliangwa
+    """
+
+
+@user.command("create")
+@data_option
+@county_option
+@click.argument("name")
+@click.option("--role", type=click.Choice(_ROLES), required=True)
+@click.option("--station", metavar="S", help="The station that the user works for.")
+def create(data: str | None, county: tuple[str, ...], name: str, role: str, station: str | None) -> None:
+    """Makes a user. The password (10 to 200 characters) is asked for at the terminal, or read from the first line of stdin.
+
+    Example: tipline user create wangjun --role station --station police-xiliangwa
+    """
+    from schemas.vocabulary import Role
+    from sinks.database import writing
+    from stations.pages.accounts import create_user
+    from streams.ports import Principal
+    from tipline.settings import effective
+    from tipline.store import Store, entropy, now_ms
+
+    store = Store(effective({"data": data, "county": joined(county)}))
+    role_: Role = role  # type: ignore[assignment]  # click.Choice has checked it
+    principal = Principal("", role_, None, station, home_of(store.bundles(), station))
+    password = _password()
+    try:
+        with writing(store.engine) as connection:
+            create_user(connection, name=name, password=password, principal=principal, entropy=entropy, now=now_ms())
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    click.echo(f"{name} may log in at /login")
+
+
+@user.command("list")
+@data_option
+@json_option
+def list_(data: str | None, as_json: bool) -> None:
+    """Lists users by name.
+
+    Example: tipline user list --json
+    """
+    import msgspec
+
+    from sinks.database import reading
+    from stations.pages.accounts import listed
+    from tipline.settings import effective
+    from tipline.store import Store
+
+    store = Store(effective({"data": data}), create=False)
+    with reading(store.engine) as connection:
+        found = listed(connection)
+    if as_json:
+        click.echo(msgspec.json.encode(found).decode())
+        return
+    for one in found:
+        state = "disabled" if one.disabled else "valid"
+        click.echo(f"{one.name:24} {one.role:12} {one.station or '-':28} {state}")
+
+
+@user.command("password")
+@data_option
+@click.argument("name")
+def password(data: str | None, name: str) -> None:
+    """Gives a user another password, asked for at the terminal or read from stdin; the user's sessions end.
+
+    Example: tipline user password wangjun
+    """
+    from sinks.database import writing
+    from stations.pages.accounts import set_password
+    from tipline.settings import effective
+    from tipline.store import Store
+
+    store = Store(effective({"data": data}), create=False)
+    given = _password()
+    try:
+        with writing(store.engine) as connection:
+            known = set_password(connection, name, given)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    _done(known, name, "the password is changed")
+
+
+@user.command("disable")
+@data_option
+@click.argument("name")
+def disable(data: str | None, name: str) -> None:
+    """Ends a user: nobody logs in by this name any more, and open sessions end at their next request.
+
+    Example: tipline user disable wangjun
+    """
+    from sinks.database import writing
+    from stations.pages.accounts import disable_user
+    from tipline.settings import effective
+    from tipline.store import Store, now_ms
+
+    store = Store(effective({"data": data}), create=False)
+    with writing(store.engine) as connection:
+        ended = disable_user(connection, name, now=now_ms())
+    _done(ended, name, "disabled")
+
+
+def _password() -> str:
+    """From the terminal, twice and unseen; from a pipe, its first line. Never an argument: those show in `ps`."""
+    if sys.stdin.isatty():
+        given: str = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+        return given
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+def _done(known: bool, name: str, words: str) -> None:
+    if not known:
+        click.echo(f"{name}: there is no such valid user; `tipline user list` shows them", err=True)
+        sys.exit(1)
+    click.echo(words)
