@@ -27,12 +27,11 @@ from producers.webhooks import webhook_routes
 from schemas.codec import decode_output
 from schemas.errors import BadCounty, TiplineError
 from schemas.records import Decision, public
-from sinks import web
 from sinks.database import reading
 from sinks.dead_letters import DeadLetter, dead_letter_id, keep
 from sinks.sink import AppliedEvents, latest_decision
 from sinks.tokens import DatabaseAuthority
-from stations.pages import Room, page_routes
+from stations.pages import Room, Site, page_routes
 from stations.service import Service, receipt_status
 from streams.embedded.runtime import BadInput, Broken, Runtime
 from streams.pipeline import Facts, Fold
@@ -209,12 +208,13 @@ class Embedded:
 
     def app(self) -> Starlette:
         """The whole HTTP side."""
+        site = Site(self.pages)
         routes = [
             *intake_routes(self.door),
             *webhook_routes(self.door, self.hooks.lookup),
             *open311_routes(self.door),
             *self.service.routes(self.authority),
-            *page_routes(self.pages),
+            *page_routes(site),
             *ops_routes(self.health, self._render_metrics, self.authority),
         ]
 
@@ -223,7 +223,7 @@ class Embedded:
             yield
             self.service.close_streams()
 
-        return Starlette(routes=routes, exception_handlers={HTTPException: web.http_problem}, lifespan=lifespan)
+        return Starlette(routes=routes, exception_handlers={HTTPException: site.http_error}, lifespan=lifespan)
 
     def _render_metrics(self) -> bytes:
         self.service.measure_queues()

@@ -1,6 +1,7 @@
 """What people see: the reporter's page, the officer's console, the hotline desk, the county's view, statistics, ops.
 
-Server-rendered and workable without a script; live with it. `page_routes` is all that the shell needs.
+Server-rendered and workable without a script; live with it. `Site`, its `http_error` and `page_routes` are all that the
+shell needs.
 """
 
 from __future__ import annotations
@@ -12,12 +13,11 @@ from starlette.routing import BaseRoute, Route
 from stations.pages import console, county, hotline, incident, ops, report, session, statistics
 from stations.pages.site import Likely, Ops, Pages, Preview, Room, Site, Take
 
-__all__ = ["Likely", "Ops", "Pages", "Preview", "Room", "Take", "page_routes"]
+__all__ = ["Likely", "Ops", "Pages", "Preview", "Room", "Site", "Take", "page_routes"]
 
 
-def page_routes(pages: Pages) -> list[BaseRoute]:
+def page_routes(site: Site) -> list[BaseRoute]:
     """All pages. They answer their own errors as pages; other paths are the app's."""
-    site = Site(pages)
     rooms = (report, session, console, incident, hotline, county, statistics, ops)
     return [*(route for room in rooms for route in room.routes(site)), _static(site)]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Final, Literal
 
@@ -112,7 +112,8 @@ def listed(connection: Connection) -> list[User]:
 
 
 def hash_password(password: str) -> str:
-    """Argon2id. Raises ValueError for a password that is too short or too long."""
+    """Argon2id. Raises ValueError for a password that is too short or too long. Blanks around it do not count."""
+    password = password.strip()
     if not LEAST_PASSWORD <= len(password) <= MOST_PASSWORD:
         raise ValueError(f"a password has {LEAST_PASSWORD} to {MOST_PASSWORD} characters")
     with _hashing:
@@ -132,7 +133,7 @@ def check_password(connection: Connection, name: str, password: str) -> str | No
     encoded = row["password"] if row is not None and known else _nobody()
     try:
         with _hashing:
-            _hasher.verify(encoded, password[:MOST_PASSWORD])
+            _hasher.verify(encoded, password.strip()[:MOST_PASSWORD])
     except (VerificationError, InvalidHashError):
         return None
     return row["id"] if row is not None and known else None
@@ -211,10 +212,13 @@ def _digest(secret: str) -> bytes:
 
 
 class Slowdown:
-    """After some failures each further one doubles the wait, by name and by address. One for a process."""
+    """After some failures each further one doubles the wait, by name and by address. One for a process.
 
-    #: Failures without a wait; the longest wait; how many names are remembered.
-    FREE: Final = 3
+    A try goes by several names, each with its failures that cost no wait: few for one user at one address, more for what
+    colleagues or a stranger could use up for somebody else.
+    """
+
+    #: The longest wait; how many names are remembered.
     MOST_MS: Final = 5 * MINUTE
     _SIZE: Final = 20_000
 
@@ -222,22 +226,22 @@ class Slowdown:
         self._lock = threading.Lock()
         self._failed: dict[str, tuple[int, int]] = {}
 
-    def wait(self, names: tuple[str, ...], now: int) -> int:
+    def wait(self, names: Mapping[str, int], now: int) -> int:
         """Ms until the next try is looked at; 0 when it may be now."""
         with self._lock:
             return max((max(0, self._failed[name][1] - now) for name in names if name in self._failed), default=0)
 
-    def failed(self, names: tuple[str, ...], now: int) -> None:
-        """Counts a failure."""
+    def failed(self, names: Mapping[str, int], now: int) -> None:
+        """Counts a failure; `names` with the failures that are free."""
         with self._lock:
             if len(self._failed) >= self._SIZE:
                 self._failed = {name: state for name, state in self._failed.items() if state[1] > now}
-            for name in names:
+            for name, free in names.items():
                 times = self._failed.get(name, (0, 0))[0] + 1
-                over = times - self.FREE
+                over = times - free
                 self._failed[name] = (times, now + (min(self.MOST_MS, 1000 << min(over, 20)) if over > 0 else 0))
 
-    def succeeded(self, names: tuple[str, ...]) -> None:
+    def succeeded(self, names: Mapping[str, int]) -> None:
         """Forgets the failures."""
         with self._lock:
             for name in names:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -19,6 +19,7 @@ from stations.pages import accounts
 from stations.pages.incident import after_refusal
 from stations.pages.queue import VIEWS, Counts, Wanted, counted, listed
 from stations.pages.site import Site, Visit, local, see
+from stations.streams import StreamEvent
 from streams.stages.county import County
 
 #: How long a claim in the console holds before it must be accepted or released.
@@ -28,6 +29,8 @@ _QUIET: Final = 15
 _RETRY_MS: Final = 2_000
 #: Events that change nothing an officer sees on a queue.
 _SILENT: Final = ("heartbeat",)
+#: Events by which an item comes to a queue, or becomes urgent there.
+_ARRIVALS: Final = ("dispatched", "reopened", "rerouted", "returned", "transferred", "escalated", "expired", "updated")
 
 
 def routes(site: Site) -> list[BaseRoute]:
@@ -67,6 +70,7 @@ def _queue(visit: Visit) -> Response:
     county, station = station_of(visit)
     wanted, now = wanted_of(visit), visit.pages.clock()
     visit.pages.desk.settle(now)
+    number, _ = visit.pages.desk.stream(visit.principal, station, None)
     with reading(visit.pages.desk.engine) as connection:
         items, following = listed(connection, station, wanted, visit.asked("after"))
         counts = counted(connection, station, now)
@@ -82,6 +86,7 @@ def _queue(visit: Visit) -> Response:
         wanted=wanted,
         items=items,
         counts=counts,
+        number=number,
         following=following,
         names=names,
         now=now,
@@ -171,9 +176,13 @@ def _body(visit: Visit, move: Move) -> dict[str, Any]:
 
 
 def _events(visit: Visit) -> Response:
-    """A line for every change of the queue: only that it changed, and of which item. The page asks for what it shows."""
+    """A line for every change of the queue: of which items, and which urgent ones came. The page asks for what it shows.
+
+    From after the number of the query, which is as old as the page: nothing is missed between the two, nor while the
+    connection was broken.
+    """
     _, station = station_of(visit)
-    given = visit.request.headers.get("last-event-id", "")
+    given = visit.request.headers.get("last-event-id", "") or visit.asked("after", 16)
     after = int(given) if given.isdecimal() and len(given) < 16 else None
     body = _follow(visit, station, after)
     return StreamingResponse(body, headers={"x-accel-buffering": "no"}, media_type="text/event-stream")
@@ -190,7 +199,8 @@ async def _follow(visit: Visit, station: str, after: int | None) -> AsyncIterato
         while not hub.closed:
             changed = sorted({event.document["assignment_id"] for event in events if event.kind not in _SILENT})
             if changed:
-                yield b"id: %d\nevent: changed\ndata: %s\n\n" % (number, msgspec.json.encode(changed))
+                news = {"changed": changed, "urgent": _urgent(station, events)}
+                yield b"id: %d\nevent: changed\ndata: %s\n\n" % (number, msgspec.json.encode(news))
             if not events:
                 try:
                     await asyncio.wait_for(woken.wait(), 1.0)
@@ -208,6 +218,13 @@ async def _follow(visit: Visit, station: str, after: int | None) -> AsyncIterato
                 number, events = await run_in_threadpool(desk.stream, visit.principal, station, number)
     finally:
         hub.leave(station, woken)
+
+
+def _urgent(station: str, events: Sequence[StreamEvent]) -> list[str]:
+    """The incidents that are new on this queue, urgent and still to be claimed: what the bell is for."""
+    came = [event.document["assignment"] for event in events if event.kind in _ARRIVALS]
+    mine = [item for item in came if item is not None and item["station"] == station]
+    return sorted({item["incident_id"] for item in mine if item["urgent"] and item["status"] == "open"})
 
 
 def _still_there(visit: Visit) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -24,6 +25,8 @@ OUTCOMES: Final = ("settled", "handled", "advised", "handed_over", "unfounded", 
 #: Moves that only the holder of a claim may make.
 _HOLDERS: Final = ("heartbeat", "acknowledge", "start", "release", "resolve")
 _KEPT_APART: Final = "kept_apart"
+#: Latitude and longitude as a reason's cue has them.
+_DEGREES: Final = re.compile(r"(-?[0-9]{1,3}\.[0-9]{1,9}){2}")
 
 
 def routes(site: Site) -> list[BaseRoute]:
@@ -51,6 +54,8 @@ def _rendered(
     visit: Visit, identity: str, template: str, status: int = 200, problem: str | None = None, tried: str = ""
 ) -> Response:
     visit.pages.desk.settle(visit.pages.clock())
+    station = visit.principal.station or _station(visit, identity)
+    number = visit.pages.desk.stream(visit.principal, station, None)[0] if station else 0
     seen = visit.pages.incidents.get(visit.principal, identity)
     document = seen.document
     with reading(visit.pages.desk.engine) as connection:
@@ -67,10 +72,13 @@ def _rendered(
         it=document,
         etag=seen.etag.strip('"'),
         item=item,
+        follows=station,
+        number=number,
         moves=_moves(visit, item),
         held_by_other=_held_by_other(visit, item),
         version=_version(item),
         suggested=_suggested(visit, document),
+        points=_points(document),
         history=_history(document),
         names=names,
         county=county,
@@ -84,6 +92,13 @@ def _rendered(
         problem=problem,
         tried=tried,
     )
+
+
+def _station(visit: Visit, identity: str) -> str | None:
+    """Whose stream tells of the incident, for a visitor of no station."""
+    with reading(visit.pages.desk.engine) as connection:
+        item, _ = find(connection, assignment_id(identity))
+    return item.station if item is not None else None
 
 
 def _version(item: Assignment | None) -> str:
@@ -122,7 +137,19 @@ def _history(document: dict[str, Any]) -> list[dict[str, Any]]:
     """What happened, the newest first: tips as they came, then the work. Heartbeats say nothing to anybody."""
     came = [{"kind": "tip", "at": tip["received_at"], "tip": tip, "by": None} for tip in document["tips"]]
     work = [event for event in document["timeline"] if not _silent(event)]
-    return sorted([*came, *work], key=_moment, reverse=True)
+    return _together(sorted([*came, *work], key=_moment, reverse=True))
+
+
+def _together(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A run of many tips as one line: they stand above with their texts, and would bury what people did."""
+    found: list[dict[str, Any]] = []
+    for event in events:
+        last = found[-1] if found else None
+        if event["kind"] == "tip" and last is not None and last["kind"] in ("tip", "tips"):
+            found[-1] = {**event, "kind": "tips", "n": last.get("n", 1) + 1, "until": last.get("until", last["at"])}
+        else:
+            found.append(event)
+    return found
 
 
 def _silent(event: dict[str, Any]) -> bool:
@@ -143,15 +170,36 @@ def _suggested(visit: Visit, document: dict[str, Any]) -> list[dict[str, Any]]:
     apart = {
         (event.get("data") or {}).get("incident_id") for event in document["timeline"] if event["kind"] == _KEPT_APART
     }
-    shown = []
+    shown, identity = [], document["incident_id"]
     for other in document["suggested"]:
         if other["incident_id"] in apart:
             continue
         full = visit.pages.incidents.get(visit.principal, other["incident_id"]) if other["yours"] else None
-        shown.append(
-            {**other, "full": full and full.document, "version": full.etag.strip('"') if full is not None else ""}
-        )
+        version = full.etag.strip('"') if full is not None else ""
+        why = _why_suggested(visit, document["tips"], other["incident_id"])
+        if why is None and full is not None:
+            why = _why_suggested(visit, full.document["tips"], identity)
+        shown.append({**other, "full": full and full.document, "version": version, "why": why})
     return shown
+
+
+def _why_suggested(visit: Visit, tips: list[dict[str, Any]], other: str) -> str | None:
+    """Why the machine thinks of the other incident, in words, where one of the tips says it."""
+    for reason in (reason for tip in tips for reason in tip["reasons"]):
+        if reason["kind"] == "suggested" and other in reason["detail"]:
+            words = visit.shown.why(reason).words
+            return words[:1].upper() + words[1:]
+    return None
+
+
+def _points(document: dict[str, Any]) -> list[tuple[float, float]]:
+    """The points (lat, lon) that tips gave, for the map; each stands in its tip's reasons."""
+    found: dict[tuple[float, float], None] = {}
+    for reason in (reason for tip in document["tips"] for reason in tip["reasons"]):
+        lat, _, lon = reason["cue"].partition(",")
+        if reason["kind"] == "place" and reason["detail"].startswith("point ") and _DEGREES.fullmatch(lat + lon):
+            found[float(lat), float(lon)] = None
+    return list(found)[:100]
 
 
 def _keep_apart(visit: Visit) -> Response:

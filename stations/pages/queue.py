@@ -60,6 +60,11 @@ class Wanted(msgspec.Struct, frozen=True):
     #: Who asks, for `mine`.
     me: str = ""
 
+    @property
+    def narrowed(self) -> bool:
+        """Whether something may be hidden by a filter."""
+        return bool(self.category or self.urgent or self.township or self.words)
+
 
 class Counts(msgspec.Struct, frozen=True):
     """A station's own items at a glance."""

@@ -42,7 +42,9 @@ def _login_page(visit: Visit) -> Response:
 def _login(visit: Visit) -> Response:
     pages, now = visit.pages, visit.pages.clock()
     name, given = visit.first("name", 100), visit.first("token", 512)
-    tried = tuple(f"{part}" for part in (f"address {visit.address}", f"name {name.lower()}" if name else "") if part)
+    tried = {f"address {visit.address}": 20}
+    if name:
+        tried |= {f"name {name.lower()}": 10, f"name {name.lower()} address {visit.address}": 3}
     wait = visit.site.logins.wait(tried, now)
     if wait:
         problem = visit.t(

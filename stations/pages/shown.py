@@ -192,6 +192,8 @@ class Shown:
         about = self.word("about", kind)
         if kind == "place":
             return Why(about, self._place_reason(cue, detail))
+        if kind == "words" and cue in ("", "-"):
+            return Why(about, self.t("why.no_words"))
         if kind == "words":
             category, _, subtype = detail.rpartition(" ")[2].partition("/")
             return Why(about, self.t("why.words", cue=self._listed(cue), kind=self.kind(category, subtype or None)))
@@ -213,8 +215,10 @@ class Shown:
             return self.t("why.hint", category=self.word("category", cue))
         if kind == "incident":
             return self.t("why.incident", n=cue.partition(" ")[0])
+        if kind == "recurrence" and cue == "closed before":
+            return self.t("why.closed_before")
         if kind == "correction":
-            fields = [self.word("field", name) for name in detail.removeprefix("a person set ").split(", ")]
+            fields = [self.word("field", name).lower() for name in detail.removeprefix("a person set ").split(", ")]
             return self.t("why.correction", fields=self._join(fields))
         key = f"why.{kind}"
         return self.t(key, cue=self._cue(cue)) if key in WORDS else f"{cue} {detail}".strip()
@@ -264,7 +268,7 @@ class Shown:
             "clock": self.word("clock", data.get("clock")),
             "outcome": self.word("outcome", data.get("outcome") or event.get("reason")),
             "action": self.word("action", data.get("action")),
-            "fields": self._join([self.word("field", name) for name in data]),
+            "fields": self._join([self.word("field", name).lower() for name in data]),
         }
         if kind == "escalated" and not data.get("clock"):
             key = "event.escalated.hand"

@@ -41,6 +41,8 @@ _log: Final = logging.getLogger("tipline.pages")
 
 #: Bytes of a form: 4,000 characters of text, percent-encoded three bytes each, and the other fields.
 MAX_FORM: Final = 96 * 1024
+#: Paths that only programs ask for: their errors are problems, never pages.
+_PROGRAMS: Final = ("/v1/", "/open311/", "/static/", "/openapi.json", "/healthz", "/readyz", "/metrics")
 THEMES: Final = ("auto", "light", "dark")
 
 #: Takes a submission for a principal, durably -> {tip_id, receipt}. Raises Rejected, Unavailable.
@@ -362,6 +364,15 @@ class Site:
             **values,
         )
         return Response(html, status, media_type="text/html; charset=utf-8")
+
+    async def http_error(self, request: Request, error: Exception) -> Response:
+        """Starlette's own 404 and 405: a page for who reads pages, a problem for programs."""
+        reads = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith(_PROGRAMS)
+        if not reads or not isinstance(error, HTTPException):
+            return await web.http_problem(request, error)
+        visit = await run_in_threadpool(self._visit, request)
+        refused = Rejected(error.status_code, "http", error.detail)
+        return self._dressed(request, visit, self._refused(request, visit, refused))
 
     def _refused(self, request: Request, visit: Visit | None, error: Rejected | Unavailable) -> Response:
         status = 503 if isinstance(error, Unavailable) else error.status

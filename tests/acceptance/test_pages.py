@@ -23,7 +23,7 @@ from sinks.dead_letters import keep
 from sinks.tables import assignments
 from sinks.tokens import revoke
 from stations.lifecycle import MOVES, RETURN_REASONS
-from stations.pages import accounts, page_routes
+from stations.pages import Site, accounts, page_routes
 from stations.pages.report import SOURCE
 from stations.pages.session import HOMES
 from stations.pages.shading import shaded, steps
@@ -77,7 +77,7 @@ def addresses(house: House, incident: str) -> list[tuple[str, str, tuple[str, ..
             select(assignments.c.id).where(assignments.c.incident_id == incident)
         ).scalar_one()
     found = []
-    for route in page_routes(house.pages):
+    for route in page_routes(Site(house.pages)):
         assert isinstance(route, Route)
         path = route.path.replace("{name:path}", "style.css").replace("{form}", "csv").replace("{county}", "anping")
         path = path.replace("{receipt}", "0000-0000-0000-0000")
@@ -213,11 +213,24 @@ def test_slowing_down_doubles_and_forgets() -> None:
     slow = accounts.Slowdown()
     waits = []
     for _ in range(12):
-        slow.failed(("name x",), 0)
-        waits.append(slow.wait(("name x",), 0))
+        slow.failed({"name x": 3}, 0)
+        waits.append(slow.wait({"name x": 3}, 0))
     assert waits[:6] == [0, 0, 0, 2000, 4000, 8000] and waits[-1] == 300_000 == slow.MOST_MS
-    slow.succeeded(("name x",))
-    assert slow.wait(("name x",), 0) == 0
+    slow.succeeded({"name x": 3})
+    assert slow.wait({"name x": 3}, 0) == 0
+
+
+def test_a_colleague_who_mistypes_does_not_lock_the_office_out(house: House) -> None:
+    house.user("李明", "correct horse battery", "station", STATION)
+    for name, times in (("张三", 3), ("李四", 3)):
+        for _ in range(times):
+            browser = house.browser()
+            token = browser.get("/login").form_token
+            assert browser.post("/login", {"form_token": token, "name": name, "password": "wrong wrong"}).status == 401
+    browser = house.browser()
+    token = browser.get("/login").form_token
+    given = {"form_token": token, "name": "李明", "password": " correct horse battery "}
+    assert browser.post("/login", given).status == 303
 
 
 def test_passwords_are_argon2id_and_checked_for_length() -> None:
@@ -415,7 +428,7 @@ def test_the_queue_is_in_order_and_filtered(house: House, incident: str, officer
     assert "拿刀" in officer.get("/console?urgent=1").text
     assert "拿刀" not in officer.get("/console?category=fraud").text
     assert "拿刀" in officer.get("/console?words=" + "%E6%8B%BF%E5%88%80").text
-    assert "没有任务" in officer.get("/console?words=%25").text  # a percent sign is no wildcard
+    assert "没有符合筛选条件的任务" in officer.get("/console?words=%25").text  # a percent sign is no wildcard
     for query in ("view=nonsense", "after=garbage", "category=%00", "township=" + "x" * 500, "words=" + "a+" * 30):
         assert officer.get("/console?" + query).status == 200, query
 

@@ -30,6 +30,19 @@
     for (const element of root.querySelectorAll(".unscripted")) element.hidden = true;
   }
 
+  // A receipt's progress, fetched again while somebody looks: soon after the report, then now and then.
+  async function again() {
+    const part = document.querySelector("[data-again]");
+    if (!part) return;
+    if (!document.hidden) {
+      const answer = await fetch(part.dataset.again).catch(() => null);
+      const fresh = answer && answer.ok && new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(part.id);
+      if (fresh && fresh.textContent !== part.textContent) part.replaceWith(document.importNode(fresh, true));
+    }
+    setTimeout(again, 30000);
+  }
+  setTimeout(again, 2500);
+
   document.addEventListener("change", (event) => {
     if (event.target.matches("[data-submit]")) event.target.form.requestSubmit();
   });

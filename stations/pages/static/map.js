@@ -23,7 +23,10 @@
       if (mine) target = layer;
     }
     const county = L.geoJSON({ type: "FeatureCollection", features: shapes.features.filter((f) => f.properties.depth === 1) });
-    const bounds = target && best.split("/").length > 2 ? target.getBounds().pad(1.5) : county.getBounds();
+    const points = JSON.parse(element.dataset.points || "[]");
+    for (const point of points) L.circleMarker(point, { className: "point", radius: 7, weight: 2, fillOpacity: 1 }).addTo(map);
+    const near = target && best.split("/").length > 2 ? target.getBounds().pad(1.5) : county.getBounds();
+    const bounds = points.length && target ? target.getBounds().extend(L.latLngBounds(points)).pad(0.1) : near;
     if (bounds.isValid()) map.fitBounds(bounds);
     if (element.dataset.pick) pick(element, map);
   }

@@ -42,7 +42,6 @@
     open.setAttribute("aria-expanded", String(show));
     if (!show || map.dataset.map) return;
     map.dataset.map = "1";
-    map.dataset.area = "";
     const style = document.createElement("link");
     style.rel = "stylesheet";
     style.href = map.dataset.style;
