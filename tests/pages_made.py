@@ -8,7 +8,8 @@ import re
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from urllib.parse import quote, urlencode
 import msgspec
 import uvicorn
 
+from schemas.times import MINUTE
+from schemas.vocabulary import CATEGORIES
 from sinks.database import writing
+from sinks.tables import assignments
 from sinks.tokens import create
 from stations.pages.accounts import create_user
 from streams.ports import Principal
@@ -144,6 +148,33 @@ class House:
         submission = {"text": text, "message_id": secrets.token_hex(8), **more}
         accepted = asyncio.run_coroutine_threadsafe(self.pages.take(submission, principal), self._loop()).result(30)
         return str(self.until(lambda: self.embedded.decision_of(accepted["tip_id"]))["incident_id"])
+
+    def tell_all(self, submissions: list[dict[str, Any]], source: str) -> None:
+        """Submits many at once and waits until the last is decided."""
+        import asyncio
+
+        principal = Principal("t", "intake", source=source, county=self.county.id)
+
+        async def all_of_them() -> list[str]:
+            taken = [self.pages.take({"message_id": secrets.token_hex(8), **one}, principal) for one in submissions]
+            return [accepted["tip_id"] for accepted in await asyncio.gather(*taken)]
+
+        for tip_id in asyncio.run_coroutine_threadsafe(all_of_them(), self._loop()).result(60):
+            self.until(lambda tip_id=tip_id: self.embedded.decision_of(tip_id))  # type: ignore[misc]
+
+    def fill_queue(self, station: str, titles: Sequence[str]) -> None:
+        """Open items on a station's queue that no tip made: for what a queue looks like, not for work on it."""
+        now, rows = self.pages.clock(), []
+        for number, title in enumerate(titles):
+            identity, urgent = str(uuid.uuid4()), number % 50 == 0
+            rows.append({
+                "id": identity, "incident_id": identity, "county": self.county.id, "station": station, "status": "open", "level": "township",
+                "category": CATEGORIES[number % 5], "subtype": None, "urgent": urgent, "area": f"{self.county.id}/nanwangzhuang", "title": title,
+                "corroborations": 1, "route_id": "r", "dispatched_at": now, "since": now, "clock": "claim", "due_at": now + MINUTE * (number + 600),
+                "overdue": False, "wake_at": now + 10**9, "revision": 1, "events": 0, "returns": 0, "returned_by": "", "touched": False, "rank": 0 if urgent else 1,
+            })  # fmt: skip
+        with writing(self.store.engine) as connection:
+            connection.execute(assignments.insert(), rows)
 
     def _loop(self) -> Any:
         import asyncio

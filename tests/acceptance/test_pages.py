@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import re
 import secrets
 from collections.abc import Iterator
@@ -12,9 +13,12 @@ from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
 
+import orjson
 import pytest
+from click.testing import CliRunner, Result
 from starlette.routing import Route
 
+from producers.parsing import Parsed
 from schemas.codec import encode
 from schemas.records import Tip
 from schemas.vocabulary import CATEGORIES, ROLES, STATUSES, SUBTYPES
@@ -32,8 +36,14 @@ from stations.pages.words import WORDS, translate
 from streams.embedded.runtime import BadInput
 from streams.ports import Row
 from streams.stages.cues import ruled, urgency
-from tests.pages_made import Browser, House, field, living, login_path
-from tipline.serve import make_dead_letter
+from tests.pages_made import Answer, Browser, House, field, living, login_path
+from tipline.cli import root
+from tipline.demo.day import read_day
+from tipline.model import load_model
+from tipline.process import process
+from tipline.serve import in_the_clear, listening, make_dead_letter
+from tipline.settings import BadSettings, load_settings
+from tipline.testing import Served
 
 STATIC = files("stations.pages").joinpath("static")
 TEMPLATES = files("stations.pages").joinpath("templates")
@@ -171,6 +181,127 @@ def test_the_cookie_and_the_end_of_a_session(house: House) -> None:
     with writing(house.store.engine) as connection:
         assert revoke(connection, secret.split("_")[1], now=house.pages.clock())
     assert browser.get("/console").status == 303  # a revoked token ends its sessions at once
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """PEM files of a certificate for 127.0.0.1, signed by itself, and its key."""
+    from datetime import UTC, datetime, timedelta
+    from ipaddress import IPv4Address
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - timedelta(days=1), now + timedelta(days=2))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    folder = tmp_path_factory.mktemp("tls")
+    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return str(folder / "cert.pem"), str(folder / "key.pem")
+
+
+def test_served_by_tls(certificate: tuple[str, str], tmp_path: Path) -> None:
+    import ssl
+    import urllib.request
+
+    arguments = ("--tls-cert", certificate[0], "--tls-key", certificate[1], "--trusted-proxy", "127.0.0.1")
+    with Served(tmp_path / "data", {"TIPLINE_PUBLIC_URL": "https://tips.example"}, arguments) as served:
+        assert served.url.startswith("https://127.0.0.1:")
+        trust = ssl.create_default_context(cafile=certificate[0])
+        with urllib.request.urlopen(served.url + "/", context=trust) as answer:
+            assert answer.headers["strict-transport-security"]
+            cookie = answer.headers["set-cookie"]
+        assert cookie.startswith("__Host-tipline-form=") and "Secure" in cookie and "HttpOnly" in cookie
+
+
+def test_tls_and_proxies_that_do_not_fit_stop_the_start(certificate: tuple[str, str], tmp_path: Path) -> None:
+    cert, key = certificate
+    for settings, said in (
+        ({"tls_cert": cert}, "needs both"),
+        ({"tls_cert": cert, "tls_key": str(tmp_path / "none.pem")}, "No such file"),
+        ({"tls_cert": cert, "tls_key": cert}, "Name a PEM certificate"),
+        ({"trusted_proxy": "*"}, "10.0.0.0/24"),
+        ({"trusted_proxy": "10.0.0.1, proxy.example"}, "proxy.example"),
+    ):
+        with pytest.raises(BadSettings, match=said):
+            listening(load_settings({}, settings))
+    assert listening(load_settings({}, {})) == {"proxy_headers": False}
+    given = listening(load_settings({}, {"tls_cert": cert, "tls_key": key, "trusted_proxy": "10.0.0.1, 10.1.0.0/16"}))
+    assert given["forwarded_allow_ips"] == "10.0.0.1,10.1.0.0/16" and given["ssl_keyfile"] == key
+    assert in_the_clear(load_settings({}, {"host": "0.0.0.0"}))
+    for safe in ({"host": "127.0.0.1"}, {"host": "0.0.0.0", "tls_cert": cert}, {"host": "::", "trusted_proxy": "::1"}):
+        assert not in_the_clear(load_settings({}, safe))
+
+
+def test_only_a_trusted_proxy_names_the_visitor(tmp_path: Path) -> None:
+    """The web source is slowed down by address: whoever could choose theirs would not be."""
+
+    def refused(browser: Browser, sources: list[str]) -> int:
+        token = browser.get("/").form_token
+        answers = [
+            browser.post("/report", {"form_token": token, "text": ""}, x_forwarded_for=source, accept="application/json") for source in sources
+        ]
+        return sum(answer.status == 429 for answer in answers)
+
+    sources = [f"203.0.113.{n}" for n in range(1, 31)]
+    for arguments, fine in (((), False), (("--trusted-proxy", "127.0.0.1"), True)):
+        with Served(tmp_path / f"data-{fine}", {}, arguments) as served:
+            browser = Browser(int(served.url.rpartition(":")[2]))
+            assert (refused(browser, sources) == 0) is fine
+            if fine:
+                assert refused(browser, ["203.0.113.99"] * 30) > 5
+
+
+def test_tiles_and_the_public_address_are_settings(tmp_path: Path) -> None:
+    from tipline.pages import _origin, _tiles
+
+    assert _tiles("https://tiles.example/{z}/{x}/{y}.png") and _origin("https://tips.example/") == "https://tips.example"
+    assert _tiles("") is None and _origin("") is None
+    for bad in ("https://tiles.example/", "javascript:{z}{x}{y}", "https://a b/{z}/{x}/{y}", "https://x;script-src *//{z}/{x}/{y}"):
+        with pytest.raises(BadSettings, match="TIPLINE_TILES"):
+            _tiles(bad)
+    for bad in ("tips.example", "ftp://tips.example", "https://tips.example/path"):
+        with pytest.raises(BadSettings, match="TIPLINE_PUBLIC_URL"):
+            _origin(bad)
+
+
+def test_what_is_not_there_is_a_page_for_people_and_a_problem_for_programs(house: House) -> None:
+    people = house.browser()
+    for path in ("/nothing-here", "/consol"):
+        page = people.get(path, accept="text/html,*/*")
+        assert page.status == 404 and "去首页" in page.text and "default-src" in page.headers["content-security-policy"]
+    for path, accept in (("/nothing-here", "*/*"), ("/v1/nothing", "text/html")):
+        assert people.get(path, accept=accept).headers["content-type"].startswith("application/problem+json")
+
+
+def test_users_by_command(house: House) -> None:
+    def run(*arguments: str, given: str = "") -> Result:
+        return CliRunner().invoke(root, ["user", *arguments, "--data", str(house.store.path)], input=given)
+
+    def attempt(password: str) -> Answer:
+        browser = house.browser()
+        token = browser.get("/login").form_token
+        return browser.post("/login", {"form_token": token, "name": "赵警官", "password": password})
+
+    made = run("create", "赵警官", "--role", "station", "--station", STATION, given="one long password\n")
+    assert made.exit_code == 0, made.output
+    assert attempt("one long password").headers["location"] == "/console"
+    assert "赵警官" in run("list").stdout and "one long" not in run("list", "--json").stdout
+    assert run("create", "赵警官", "--role", "ops", given="one long password\n").exit_code == 2
+    assert run("create", "钱警官", "--role", "ops", given="short\n").exit_code == 2
+    assert run("create", "钱警官", "--role", "station", "--station", "police-madan", given="x" * 12).exit_code == 2
+    assert run("password", "赵警官", given="another password\n").exit_code == 0
+    assert attempt("one long password").status == 401 and attempt("another password").status == 303
+    assert run("disable", "赵警官").exit_code == 0 and run("disable", "nobody").exit_code == 1
+    assert attempt("another password").status == 401
 
 
 def test_a_tls_cookie_is_a_host_cookie(house: House) -> None:
@@ -437,10 +568,8 @@ def test_a_queue_of_ten_thousand_is_quick(house: House) -> None:
     """Medians of a few requests, generous for a busy machine; the figure itself is in the bench."""
     import time
 
-    station, now = "police-nanwangzhuang", house.pages.clock()
-    rows = [_row(station, number, now) for number in range(10_000)]
-    with writing(house.store.engine) as connection:
-        connection.execute(assignments.insert(), rows)
+    station = "police-nanwangzhuang"
+    house.fill_queue(station, [f"大队列 {number} 电线" for number in range(10_000)])
     county = logged_in(house, "county")
     for query in ("", "&category=fraud", "&view=open&urgent=1", "&words=%E7%94%B5", "&view=mine"):
         taken = []
@@ -459,17 +588,6 @@ def test_a_queue_of_ten_thousand_is_quick(house: House) -> None:
         path = re.search(r'rel="next" href="([^"]+)"', page).group(1)  # type: ignore[union-attr]
     with writing(house.store.engine) as connection:
         connection.execute(assignments.delete().where(assignments.c.title.startswith("大队列")))
-
-
-def _row(station: str, number: int, now: int) -> dict[str, object]:
-    identity = f"{number:08x}-0000-4000-8000-000000000000"
-    urgent = number % 50 == 0
-    return {
-        "id": identity, "incident_id": identity, "county": "anping", "station": station, "status": "open", "level": "township",
-        "category": CATEGORIES[number % 5], "subtype": None, "urgent": urgent, "area": "anping/nanwangzhuang", "title": f"大队列 {number} 电线",
-        "corroborations": 1, "route_id": "r", "dispatched_at": now, "since": now, "clock": "claim", "due_at": now + 60_000 * (number + 600),
-        "overdue": False, "wake_at": now + 10**9, "revision": 1, "events": 0, "returns": 0, "returned_by": "", "touched": False, "rank": 0 if urgent else 1,
-    }  # fmt: skip
 
 
 def test_the_hotline_desk_works_without_a_script(house: House) -> None:
@@ -729,6 +847,38 @@ def test_the_words_of_the_contract_are_all_there() -> None:
     wanted += [f"move.{m}" for m in MOVES if m != "heartbeat"] + [f"said.{m}" for m in MOVES]
     wanted += [f"event.{rule.event}" for rule in MOVES.values() if rule.event != "heartbeat"]
     assert [key for key in wanted if key not in WORDS] == []
+
+
+def test_every_reason_of_a_day_is_in_words(house: House) -> None:
+    """The demo's day, decided: no reason shows a word of the code, and none of the other language but what it quotes."""
+    rows = [Parsed(number, row.submission(1_790_000_000_000, 480)) for number, row in enumerate(read_day(), 1)]
+    decided = [orjson.loads(line) for _, line in process(rows, house.store.bundles()[0], load_model())]
+    reasons = [reason for decision in decided for reason in decision.get("reasons", ())]
+    assert len({reason["kind"] for reason in reasons}) > 10
+    for lang, other in (("zh", r"[A-Za-z_]{3,}"), ("en", r"[\u4e00-\u9fff]|place_text")):
+        shown = Shown(lang, {house.county.id: house.county}, 1_790_000_000_000)
+        for reason in reasons:
+            words = shown.why(reason).words
+            for quoted in (reason["cue"], *sorted(reason["cue"].split(" "), key=len, reverse=True)):
+                words = words.replace(quoted, "") if quoted else words
+            assert not re.search(other, words), (reason, words)
+
+
+def test_a_page_hears_what_happened_since_it_was_made(house: House, officer: Browser) -> None:
+    """Between a page and its live connection, and while that is broken, nothing is missed."""
+    import http.client
+
+    page = unescape(officer.get("/console").text)
+    live = re.search(r'sse-connect="([^"]+)"', page).group(1)  # type: ignore[union-attr]
+    incident = apart(house, "马店镇有人持刀伤人，快来人", "madian")
+    connection = http.client.HTTPConnection("127.0.0.1", house.port, timeout=30)
+    cookie = "; ".join(f"{name}={value}" for name, value in officer.cookies.items())
+    connection.request("GET", live, headers={"cookie": cookie})
+    stream = connection.getresponse()
+    lines = iter(lambda: stream.readline().decode(), "")
+    news = next(json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: "))
+    connection.close()
+    assert incident in news["urgent"] and news["changed"]
 
 
 def test_reasons_of_rules_are_translated() -> None:
