@@ -72,7 +72,7 @@ def _queue(visit: Visit) -> Response:
     visit.pages.desk.settle(now)
     number, _ = visit.pages.desk.stream(visit.principal, station, None)
     with reading(visit.pages.desk.engine) as connection:
-        items, following = listed(connection, station, wanted, visit.asked("after"))
+        items, following = listed(connection, station, wanted, after := visit.asked("after"))
         counts = counted(connection, station, now)
         holders = {item["lease_holder"] or item["owner"] for item in items} - {None}
         names = accounts.names(connection, holders)
@@ -87,6 +87,7 @@ def _queue(visit: Visit) -> Response:
         items=items,
         counts=counts,
         number=number,
+        after=after,
         following=following,
         names=names,
         now=now,

@@ -334,6 +334,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "stats.tips": ("线索", "tips"),
     "stats.per_incident": ("条线索一件事", "tips an incident"),
     "stats.empty": ("这段时间没有线索。", "There were no tips in this time."),
+    "stats.show_all": ("看全部时间", "Show all there is"),
     "stats.by_day": ("按天", "By day"),
     "stats.by_category": ("按类别", "By category"),
     "stats.by_subtype": ("按子类", "By subtype"),

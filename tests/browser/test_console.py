@@ -695,6 +695,33 @@ def test_axe_finds_nothing_serious(house: House, window: Window) -> None:
         assert [one for one in found if one[0] in ("serious", "critical")] == [], path
 
 
+def test_a_filter_is_quick_and_leaves_the_page_where_it_is(house: House, window: Window) -> None:
+    station = "village-anping-dongguan"
+    house.fill_queue(station, [f"第{n}盏路灯坏了" for n in range(10_000)])
+    window.log_in(house.token("admin"))
+    window.open(f"/console?station={station}")
+    window.js("window.__same = true; document.addEventListener('change', () => { window.__began = performance.now(); }, true); document.addEventListener('htmx:afterSettle', () => { window.__took = performance.now() - window.__began; })")
+    field = window.one("#filters [name=category]")
+    took = []
+    for category in ("theft", "fraud", "dispute", "other", "theft"):
+        window.js("window.__took = null; arguments[0].focus(); arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('change', {bubbles: true}))", field, category)
+        took.append(window.until(lambda: window.js("return window.__took")))
+        assert f"category={category}" in window.driver.current_url
+        assert window.js("return document.activeElement.name") == "category" and not window.has(".is-new")
+    assert sorted(took)[2] < 500, took  # the aim is 100 ms; a busy machine gets some grace, and the bench has the figure
+    window.one("[name=words]").send_keys("第7盏")
+    window.until(lambda: len(window.driver.find_elements(By.CSS_SELECTOR, "#items .title")) == 1)
+    assert window.js("return window.__same") and "words=" in window.driver.current_url
+    window.js("htmx.trigger('#queue', 'refresh')")  # what comes by itself keeps to the filter
+    window.until(lambda: window.js("return document.querySelector('#queue').classList.contains('htmx-request')") is False)
+    assert [one.text for one in window.driver.find_elements(By.CSS_SELECTOR, "#items .title")] == ["第7盏路灯坏了"]
+    window.open("/county")
+    window.driver.back()  # the address holds the filter
+    window.until(lambda: len(window.driver.find_elements(By.CSS_SELECTOR, "#items .title")) == 1)
+    assert window.one("#filters [name=category]").get_attribute("value") == "theft"
+    window.clean()
+
+
 def test_the_queue_is_quick_and_does_not_shift(house: House, window: Window) -> None:
     window.log_in(house.token("admin"))
     window.open("/console?station=county-triage")

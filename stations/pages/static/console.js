@@ -128,8 +128,10 @@
       const anchor = window.scrollY > 0 && [...document.querySelectorAll("#items .item")].find((one) => one.getBoundingClientRect().top >= 0);
       held = anchor ? [anchor.dataset.id, anchor.getBoundingClientRect().top] : null;
     });
-    queue.addEventListener("htmx:afterSwap", () => {
-      for (const one of document.querySelectorAll("#items .item")) if (!known.has(one.dataset.id)) one.classList.add("is-new");
+    queue.addEventListener("htmx:afterSwap", (event) => {
+      // What a filter brings is not new, only what comes by itself.
+      const live = event.detail.requestConfig.elt === queue;
+      for (const one of live ? document.querySelectorAll("#items .item") : []) if (!known.has(one.dataset.id)) one.classList.add("is-new");
       known = ids("#items .item");
       const open = document.querySelector("#queue [data-open]").dataset.open;
       document.title = (Number(open) ? `(${open}) ` : "") + document.title.replace(/^\(\d+\) /, "");
