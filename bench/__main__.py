@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from bench import accept, deliver, latency, stations
+from bench import accept, deliver, latency, pages, stations
 from bench.machine import Figure, calibrate, machine
 
 SECTIONS: dict[str, Callable[[bool], list[Figure]]] = {
@@ -17,6 +17,7 @@ SECTIONS: dict[str, Callable[[bool], list[Figure]]] = {
     "accepted -> on the queue": latency.run,
     "decided and delivered": deliver.run,
     "the stations' desk": stations.run,
+    "the console with 10,000 open items": pages.run,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -35,6 +36,8 @@ def demo(stay: bool, keep: str | None, report: str) -> None:
 
     Example: tipline demo --report report.html
     """
+    # Ended by SIGTERM it ends its service too, as it does by Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with _folder(keep) as folder, _shown() as steps:
         from tipline.demo.run import everything
 
@@ -65,17 +68,29 @@ def _after(demo: Demo, result: Result, page: Path, stay: bool, steps: Steps) -> 
         _stay(demo.serve_again())
 
 
+#: What each role's token opens in the pages.
+_PAGES = {
+    "station": "a police station's queue of the day",
+    "county": "all stations; any station's queue",
+    "hotline": "the desk for calls",
+    "statistician": "figures, charts and downloads",
+    "ops": "how the parts are; dead letters",
+    "admin": "everything",
+    "intake": "no page: for programs that send tips",
+}
+
+
 def _stay(access: Access) -> None:
     """Prints how to reach the service and waits for Ctrl-C."""
     import threading
 
     click.echo(f"\ntipline is up at {access.url} with the day's data; Ctrl-C ends it")
-    for path, words in (("/", "report"), ("/console", "stations"), ("/statistics", "figures"), ("/docs", "the API")):
-        click.echo(f"  {access.url}{path:12} {words}")
-    click.echo("\ntokens, one a role:")
+    click.echo(f"  {access.url}/      report something, as anybody may; no log-in")
+    click.echo(f"  {access.url}/docs  the API")
+    click.echo(f"\nlog in at {access.url}/login with a token, into its second field; it leads to the page of its role:")
     for role, token in access.tokens.items():
-        click.echo(f"  {role:24} {token}")
-    token = next(iter(access.tokens.values()))
+        click.echo(f"  {role:24} {_PAGES.get(role.partition(' ')[0], ''):42} {token}")
+    token = access.tokens["intake (web:public)"]
     click.echo(
         f"\ntry:\n  curl -s {access.url}/v1/tips -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' "
         '-d \'{"text": "大邵村东头柴火垛着了，离房子就十来米，快来人"}\''

@@ -182,8 +182,9 @@ class Demo:
         shown = {role: self.tokens[f"role:{role}"] for role in ROLES}
         return Access(
             self.served.url,
-            {"intake (web:public)": self.tokens["web:public"], "station (police-anping)": self.tokens["police-anping"]}
-            | shown,
+            {"station (police-anping)": self.tokens["police-anping"]}
+            | shown
+            | {"intake (web:public)": self.tokens["web:public"]},
         )
 
     def _make_tokens(self, rows: list[Row], bundle: Mapping[str, Any]) -> dict[str, str]:
