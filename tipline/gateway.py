@@ -122,9 +122,9 @@ class Gateway(Embedded):
         status: dict[str, Any] | None = receipt_status(self.store.engine, self.spool, receipt)
         return status
 
-    def _likely(self, county: str, facts: Facts) -> list[tuple[str, float]]:
-        """Nothing: the incidents' memory is the workers', and a gateway has none of it."""
-        return []
+    def _likely(self, county: str, facts: Facts) -> list[tuple[str, float]] | None:
+        """None: the incidents' memory is the workers', and a gateway has none of it."""
+        return None
 
     def _rooms(self) -> list[Room]:
         failing = self.health.failing()

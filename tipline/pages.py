@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from streams.pipeline import Facts
     from streams.ports import Authority
 
-#: county, facts of a draft -> (incident id, score), the likeliest first.
-LikelyOf = Callable[[str, "Facts"], Sequence[tuple[str, float]]]
+#: county, facts of a draft -> (incident id, score), the likeliest first; None where incidents are not remembered.
+LikelyOf = Callable[[str, "Facts"], Sequence[tuple[str, float]] | None]
 StatusOf = Callable[[str], Mapping[str, Any] | None]
 
 
@@ -50,8 +50,9 @@ def make_pages(store: Store, door: Door, service: Service, authority: Authority,
         return {"tip_id": accepted.tip_id, "receipt": accepted.receipt}
 
     def preview(county: str, draft: dict[str, Any]) -> Preview:
-        def likely(facts: Facts) -> list[Likely]:
-            return [Likely(incident, score) for incident, score in reach.likely_of(county, facts)]
+        def likely(facts: Facts) -> list[Likely] | None:
+            found = reach.likely_of(county, facts)
+            return None if found is None else [Likely(incident, score) for incident, score in found]
 
         return foresee(service.desk.counties[county], load_model(), draft, now_ms(), likely)
 

@@ -141,7 +141,7 @@ class Embedded:
             self.service.desk.county_changed(county)
         self.service.announce(applied.stations)
 
-    def _likely(self, county: str, facts: Facts) -> list[tuple[str, float]]:
+    def _likely(self, county: str, facts: Facts) -> list[tuple[str, float]] | None:
         return next(runtime for runtime in self.runtimes if runtime.county == county).likely(facts)
 
     def _rooms(self) -> list[Room]:

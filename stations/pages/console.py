@@ -14,12 +14,12 @@ from starlette.routing import BaseRoute
 from schemas.errors import Rejected
 from schemas.vocabulary import CATEGORIES
 from sinks.database import reading
+from stations.desk import StreamEvent
 from stations.lifecycle import MOVES, WORKERS, Move
 from stations.pages import accounts
 from stations.pages.incident import after_refusal
 from stations.pages.queue import VIEWS, Counts, Wanted, counted, listed
 from stations.pages.site import Site, Visit, local, see
-from stations.streams import StreamEvent
 from streams.stages.county import County
 
 #: How long a claim in the console holds before it must be accepted or released.

@@ -16,7 +16,7 @@ from streams.stages.county import County
 from streams.stages.route import Case, route
 
 #: The incidents that a draft may tell of, the likeliest first: whoever knows the recent ones says it.
-LikelyOf = Callable[[Facts], Sequence[Likely]]
+LikelyOf = Callable[[Facts], Sequence[Likely] | None]
 
 
 def foresee(county: County, model: Model, draft: dict[str, Any], now: int, likely: LikelyOf) -> Preview:
@@ -34,7 +34,7 @@ def foresee(county: County, model: Model, draft: dict[str, Any], now: int, likel
     )
     facts = analyse(county, model, tip)
     routed = route(county, _case(county, facts))
-    where, said = facts.located, facts.classified
+    where, said, known = facts.located, facts.classified, likely(facts)
     reasons = (*facts.reasons, *said.reasons, *where.reasons, *routed.reasons)
     return Preview(
         category=said.category,
@@ -48,7 +48,7 @@ def foresee(county: County, model: Model, draft: dict[str, Any], now: int, likel
         level=routed.level,
         due_at=None if routed.due_at is None else format_time(routed.due_at, county.offset_minutes),
         reasons=tuple({"kind": one.kind, "cue": one.cue, "detail": one.detail} for one in reasons),
-        likely=tuple(likely(facts)),
+        likely=None if known is None else tuple(known),
     )
 
 

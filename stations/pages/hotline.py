@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any, Final
 from urllib.parse import quote
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, and_, or_, select
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from schemas.errors import Rejected
+from schemas.times import DAY
 from schemas.vocabulary import CATEGORIES, Role
 from sinks.database import reading
 from sinks.tables import assignments, incidents
@@ -19,6 +20,8 @@ from stations.pages.site import Preview, Site, Visit, see
 ROLES: Final[tuple[Role, ...]] = ("hotline", "county", "admin")
 #: The source of calls whose operator's token names none.
 SOURCE: Final = "hotline:desk"
+#: How long ago an incident was last told of that may be the caller's, where nothing better is known.
+RECENT_MS: Final = 2 * DAY
 #: From so many characters on there is something to look at.
 LEAST: Final = 4
 
@@ -102,10 +105,28 @@ def _seen(visit: Visit) -> dict[str, Any] | None:
 
 
 def _known(visit: Visit, preview: Preview) -> list[dict[str, Any]]:
-    """The likely incidents with what an operator may tell the caller: what, where, how far it is."""
-    chances = {one.incident_id: one.probability for one in preview.likely[:5]}
-    if not chances:
+    """The likely incidents with what an operator may tell the caller: what, where, how far it is.
+
+    Where incidents are not remembered, the latest ones of the same kind in the same township, with no probability.
+    """
+    if preview.likely is not None:
+        chances = {one.incident_id: one.probability for one in preview.likely[:5]}
+        found = _told(visit, incidents.c.incident_id.in_(sorted(chances))) if chances else []
+        for row in found:
+            row["probability"] = chances[row["incident_id"]]
+        return sorted(found, key=lambda row: -row["probability"])
+    township = "/".join((preview.area or "").split("/")[:2])
+    if "/" not in township:
         return []
+    here = or_(incidents.c.area == township, incidents.c.area.startswith(township + "/", autoescape=True))
+    recent = incidents.c.last_received_at >= visit.pages.clock() - RECENT_MS
+    alike = incidents.c.category == preview.category
+    found = _told(visit, and_(here, recent, alike, incidents.c.merged_into.is_(None)))
+    return [{**row, "probability": None} for row in found[:5]]
+
+
+def _told(visit: Visit, condition: ColumnElement[bool]) -> list[dict[str, Any]]:
+    """Incidents of the county, the latest first, without those of restricted stations."""
     columns = [
         incidents.c[name]
         for name in ("incident_id", "title", "category", "subtype", "area", "last_received_at", "tips", "urgent")
@@ -113,12 +134,11 @@ def _known(visit: Visit, preview: Preview) -> list[dict[str, Any]]:
     statement = (
         select(*columns, assignments.c.status, assignments.c.station)
         .outerjoin(assignments, assignments.c.incident_id == incidents.c.incident_id)
-        .where(incidents.c.incident_id.in_(sorted(chances)), incidents.c.county == visit.county().id)
+        .where(condition, incidents.c.county == visit.county().id)
+        .order_by(incidents.c.last_received_at.desc(), incidents.c.incident_id)
+        .limit(20)
     )
     with reading(visit.pages.desk.engine) as connection:
         rows = [dict(row) for row in connection.execute(statement).mappings()]
     stations = visit.county().stations
-    open_to_all = [row for row in rows if row["station"] is None or not stations[row["station"]].restricted]
-    for row in open_to_all:
-        row["probability"] = chances[row["incident_id"]]
-    return sorted(open_to_all, key=lambda row: -row["probability"])
+    return [row for row in rows if row["station"] is None or not stations[row["station"]].restricted]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -46,7 +46,7 @@ _COLUMNS: Final = (
     "resolved_at",
     "rank",
 )
-_CURSOR: Final = re.compile(r"([012])\.(-?[0-9]{1,19})\.([0-9a-f-]{36})")
+_CURSOR: Final = re.compile(r"(-?[0-9]{1,19})\.(-?[0-9]{1,19})\.([0-9a-f-]{36})")
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -78,9 +78,15 @@ class Counts(msgspec.Struct, frozen=True):
 def listed(
     connection: Connection, station: str, wanted: Wanted, after: str = "", limit: int = PAGE
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """A page of the queue, urgent first and then by due time, and the cursor of the next; `role` is holder or cc."""
+    """A page of the queue and the cursor of the next; `role` is holder or cc.
+
+    Urgent first and then by due time; of what is closed, the latest first.
+    """
     conditions = _conditions(wanted)
-    if (start := _after(after)) is not None:
+    table = assignments.c
+    # Each a sequence of columns that only grows, so that one cursor serves both.
+    order = (-table.resolved_at, table.due_at, table.id) if wanted.view == "done" else (table.rank, table.due_at, table.id)
+    if (start := _after(after, order)) is not None:
         conditions.append(start)
     columns = [assignments.c[name] for name in _COLUMNS]
     read_along = select(assignment_cc.c.assignment_id).where(assignment_cc.c.station == station)
@@ -88,16 +94,25 @@ def listed(
     # Two questions, each with an index of its own, rather than one with an OR and none.
     for mine in (assignments.c.station == station, assignments.c.id.in_(read_along)):
         statement = select(*columns).where(mine, *conditions)
-        ordered = statement.order_by(assignments.c.rank, assignments.c.due_at, assignments.c.id).limit(limit + 1)
+        ordered = statement.order_by(*order).limit(limit + 1)
         rows += [dict(row) for row in connection.execute(ordered).mappings()]
-    rows.sort(key=lambda row: (row["rank"], row["due_at"], row["id"]))
+    first = _minus_closed if wanted.view == "done" else _rank
+    rows.sort(key=lambda row: (first(row), row["due_at"], row["id"]))
     shown = rows[:limit]
     doubtful = _suggested(connection, [row["incident_id"] for row in shown])
     for row in shown:
         row["role"] = "holder" if row["station"] == station else "cc"
         row["suggested"] = row["incident_id"] in doubtful
     last = shown[-1] if len(rows) > limit else None
-    return shown, None if last is None else f"{last['rank']}.{last['due_at']}.{last['id']}"
+    return shown, None if last is None else f"{first(last)}.{last['due_at']}.{last['id']}"
+
+
+def _rank(row: Mapping[str, Any]) -> int:
+    return int(row["rank"])
+
+
+def _minus_closed(row: Mapping[str, Any]) -> int:
+    return -int(row["resolved_at"] or 0)
 
 
 def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
@@ -116,14 +131,13 @@ def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
     return found
 
 
-def _after(cursor: str) -> ColumnElement[bool] | None:
+def _after(cursor: str, order: tuple[ColumnElement[Any], ...]) -> ColumnElement[bool] | None:
     found = _CURSOR.fullmatch(cursor)
-    if found is None or abs(int(found.group(2))) > NEVER:
+    if found is None or max(abs(int(found.group(1))), abs(int(found.group(2)))) > NEVER:
         return None
-    rank, due_at, identity = int(found.group(1)), int(found.group(2)), found.group(3)
-    table = assignments.c
-    same = and_(table.rank == rank, table.due_at == due_at, table.id > identity)
-    return or_(table.rank > rank, and_(table.rank == rank, table.due_at > due_at), same)
+    a, b, c = int(found.group(1)), int(found.group(2)), found.group(3)
+    first, second, third = order
+    return or_(first > a, and_(first == a, second > b), and_(first == a, second == b, third > c))
 
 
 def _suggested(connection: Connection, incidents: Sequence[str]) -> set[str]:

@@ -71,7 +71,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     due_at: str | None = None
     #: {kind, cue, detail}, as in a decision.
     reasons: tuple[Mapping[str, str], ...] = ()
-    likely: tuple[Likely, ...] = ()
+    #: None where this process does not remember incidents.
+    likely: tuple[Likely, ...] | None = ()
 
 
 #: county, submission as far as it is filled in (text, place, category_hint) -> what would become of it. May block.

@@ -311,6 +311,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "desk.open_receipt": ("查看", "open"),
     "preview.nothing": ("边听边写，这里会显示类别、紧急程度、负责站点和可能重复的事件。", "As you type, this shows the category, the urgency, the station in charge and incidents it may be about."),
     "preview.likely": ("可能已经有人报过", "Perhaps known already"),
+    "preview.recent": ("近两天同乡镇、同类别的事件", "Of the same kind in this township, last two days"),
     "preview.none_likely": ("没有相近的事件。", "Nothing like it."),
     "preview.why": ("依据", "Why"),
     # --- the county and its figures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -12,29 +13,35 @@ from html import unescape
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import quote
 
+import msgspec
 import orjson
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import select
+from starlette.requests import Request
 from starlette.routing import Route
 
 from producers.parsing import Parsed
 from schemas.codec import encode
 from schemas.records import Tip
+from schemas.times import DAY, format_time
 from schemas.vocabulary import CATEGORIES, ROLES, STATUSES, SUBTYPES
 from sinks.database import reading, writing
 from sinks.dead_letters import keep
-from sinks.tables import assignments
+from sinks.tables import NEVER, assignments
 from sinks.tokens import revoke
 from stations.lifecycle import MOVES, RETURN_REASONS
-from stations.pages import Site, accounts, page_routes
+from stations.pages import Site, accounts, hotline, page_routes
 from stations.pages.report import SOURCE
 from stations.pages.session import HOMES
 from stations.pages.shading import shaded, steps
 from stations.pages.shown import Shown
+from stations.pages.site import Visit
 from stations.pages.words import WORDS, translate
 from streams.embedded.runtime import BadInput
-from streams.ports import Row
+from streams.ports import Principal, Row
 from streams.stages.cues import ruled, urgency
 from tests.pages_made import Answer, Browser, House, field, living, login_path
 from tipline.cli import root
@@ -48,7 +55,7 @@ from tipline.testing import Served
 STATIC = files("stations.pages").joinpath("static")
 TEMPLATES = files("stations.pages").joinpath("templates")
 STATION = "police-madian"
-#: Days of this year, each used once: reports two days apart never join.
+#: Days ago, each used once: reports two days apart never join, and none is so old (90) that its time is clamped.
 _DAYS = itertools.count(3, 3)
 URGENT = "马店镇有人拿刀要砍人，在供销社门口，快来人"
 
@@ -382,12 +389,8 @@ def test_a_login_leads_only_to_ourselves(house: House) -> None:
 
 def apart(house: House, text: str, township: str) -> str:
     """An incident of its own, whatever the model thinks: days from all others and in a township of its own."""
-    day = next(_DAYS)
-    return house.tell(
-        text,
-        place={"area": f"anping/{township}"},
-        reported_at=f"2026-{day // 28 + 1:02d}-{day % 28 + 1:02d}T10:00:00+08:00",
-    )
+    at = format_time(house.pages.clock() - next(_DAYS) * DAY, 480)
+    return house.tell(text, place={"area": f"anping/{township}"}, reported_at=at)
 
 
 # --- the work, without a script ---------------------------------------------------------------------------------------
@@ -608,6 +611,40 @@ def test_the_hotline_desk_works_without_a_script(house: House) -> None:
     again = operator.post("/desk", draft)  # the same call sent twice is one tip
     assert again.headers["location"].split("receipt=")[1] in taken.text
     assert operator.post("/desk/preview", {"form_token": page.form_token, "text": "短"}).text.count("边听边写") == 1
+
+
+def test_a_desk_without_a_memory_shows_the_latest_of_the_kind(house: House) -> None:
+    """As at a gateway: no probability, the same kind, the same township, nothing of restricted stations."""
+    apart(house, "程油子乡西街电线断了垂下来，怕触电", "chengyouzi")
+    apart(house, "大何庄乡北街电线断了垂下来，怕触电", "dahezhuang")
+    forgetful = dataclasses.replace(
+        house.pages, preview=lambda county, draft: msgspec.structs.replace(house.pages.preview(county, draft), likely=None)
+    )
+    site, session = Site(forgetful), accounts.Session(Principal("t", "hotline", county="anping"), "token", None)
+    request = Request({"type": "http", "method": "POST", "path": "/desk/preview", "query_string": b"", "headers": []})
+    visit = Visit(site, request, "zh", "light", None, session, "", form={"text": ["程油子乡有根电线杆要倒"]})
+    shown = bytes(site.render(visit, "_preview.html", seen=hotline._seen(visit)).body).decode()
+    assert "近两天同乡镇、同类别的事件" in shown and "西街电线断了" in shown and "北街电线" not in shown
+
+def test_what_is_closed_stands_with_the_latest_first(house: House) -> None:
+    now = house.pages.clock()
+    house.fill_queue(STATION, [f"办结的第{n}件" for n in range(120)])
+    with writing(house.store.engine) as connection:
+        mine = assignments.c.title.startswith("办结的")
+        ids = list(connection.execute(select(assignments.c.id, assignments.c.title).where(mine)))
+        for identity, title in ids:
+            number = int(title.removeprefix("办结的第").removesuffix("件"))
+            changed = {"status": "resolved", "resolved_at": now + number, "due_at": NEVER, "outcome": "handled"}
+            connection.execute(assignments.update().where(assignments.c.id == identity).values(**changed))
+    county, path, seen = logged_in(house, "county"), f"/console?station={STATION}&view=done&words=" + quote("办结的"), []
+    while path:
+        page = unescape(county.get(path).text)
+        seen += [int(number) for number in re.findall(r"办结的第(\d+)件", page)]
+        following = re.search(r'rel="next" href="([^"]+)"', page)
+        path = following.group(1) if following else ""
+    assert seen == list(range(119, -1, -1))
+    with writing(house.store.engine) as connection:
+        connection.execute(assignments.delete().where(mine))
 
 
 def test_dead_letters_are_seen_replayed_and_discarded(house: House) -> None:

@@ -8,7 +8,6 @@ import hashlib
 import itertools
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterator
