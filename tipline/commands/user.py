@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from schemas.vocabulary import ROLES
-from tipline.commands.options import county_option, data_option, home_of, joined, json_option
+from tipline.commands.options import home_of, json_option, local
+
+if TYPE_CHECKING:
+    from tipline.settings import Settings
 
 #: Whoever has a page of their own; `intake` is for programs.
 _ROLES = tuple(role for role in ROLES if role != "intake")
@@ -22,12 +26,11 @@ def user() -> None:
 
 
 @user.command("create")
-@data_option
-@county_option
+@local
 @click.argument("name")
 @click.option("--role", type=click.Choice(_ROLES), required=True)
 @click.option("--station", metavar="S", help="The station that the user works for.")
-def create(data: str | None, county: tuple[str, ...], name: str, role: str, station: str | None) -> None:
+def create(settings: Settings, name: str, role: str, station: str | None) -> None:
     """Makes a user. The password (10 to 200 characters) is asked for at the terminal, or read from the first line of stdin.
 
     Example: tipline user create wangjun --role station --station police-xiliangwa
@@ -36,10 +39,9 @@ def create(data: str | None, county: tuple[str, ...], name: str, role: str, stat
     from sinks.database import writing
     from stations.pages.accounts import create_user
     from streams.ports import Principal
-    from tipline.settings import effective
     from tipline.store import Store, entropy, now_ms
 
-    store = Store(effective({"data": data, "county": joined(county)}))
+    store = Store(settings)
     role_: Role = role  # type: ignore[assignment]  # click.Choice has checked it
     principal = Principal("", role_, None, station, home_of(store.bundles(), station))
     password = _password()
@@ -52,9 +54,9 @@ def create(data: str | None, county: tuple[str, ...], name: str, role: str, stat
 
 
 @user.command("list")
-@data_option
+@local
 @json_option
-def list_(data: str | None, as_json: bool) -> None:
+def list_(settings: Settings, as_json: bool) -> None:
     """Lists users by name.
 
     Example: tipline user list --json
@@ -63,10 +65,9 @@ def list_(data: str | None, as_json: bool) -> None:
 
     from sinks.database import reading
     from stations.pages.accounts import listed
-    from tipline.settings import effective
     from tipline.store import Store
 
-    store = Store(effective({"data": data}), create=False)
+    store = Store(settings, create=False)
     with reading(store.engine) as connection:
         found = listed(connection)
     if as_json:
@@ -78,19 +79,18 @@ def list_(data: str | None, as_json: bool) -> None:
 
 
 @user.command("password")
-@data_option
+@local
 @click.argument("name")
-def password(data: str | None, name: str) -> None:
+def password(settings: Settings, name: str) -> None:
     """Gives a user another password, asked for at the terminal or read from stdin; the user's sessions end.
 
     Example: tipline user password wangjun
     """
     from sinks.database import writing
     from stations.pages.accounts import set_password
-    from tipline.settings import effective
     from tipline.store import Store
 
-    store = Store(effective({"data": data}), create=False)
+    store = Store(settings, create=False)
     given = _password()
     try:
         with writing(store.engine) as connection:
@@ -101,19 +101,18 @@ def password(data: str | None, name: str) -> None:
 
 
 @user.command("disable")
-@data_option
+@local
 @click.argument("name")
-def disable(data: str | None, name: str) -> None:
+def disable(settings: Settings, name: str) -> None:
     """Ends a user: nobody logs in by this name any more, and open sessions end at their next request.
 
     Example: tipline user disable wangjun
     """
     from sinks.database import writing
     from stations.pages.accounts import disable_user
-    from tipline.settings import effective
     from tipline.store import Store, now_ms
 
-    store = Store(effective({"data": data}), create=False)
+    store = Store(settings, create=False)
     with writing(store.engine) as connection:
         ended = disable_user(connection, name, now=now_ms())
     _done(ended, name, "disabled")
