@@ -174,6 +174,7 @@ class Fold:
     def _use_county(self, bundle: Bundle) -> None:
         self.county = compile_county(bundle)
         self._wide_names = _wide_names(self.county)
+        self._wide_terms = frozenset(term for name in self._wide_names for term in traits.term_set(name))
         self._cue_words = _cue_words(self.county)
 
     # --- driving ---------------------------------------------------------------------------------------------------------
@@ -273,14 +274,14 @@ class Fold:
         # A source's own area is no evidence of where an incident was.
         named = any(reason.kind != "source" for reason in facts.located.reasons)
         remembered.area = facts.located.area if named and "ambiguous_place" not in facts.located.flags else None
-        traits.read_places(remembered, normal.text, facts.place_words, self._wide_names)
+        traits.read_places(remembered, normal.text, facts.place_words, self._wide_names, self.model.term_weights)
         if tip.place is not None:
             remembered.lat, remembered.lon = tip.place.lat, tip.place.lon
         remembered.names = frozenset((*found.names, *found.plates, *found.tokens))
         remembered.money, remembered.quantities = traits.told_quantities(found.quantities)
         remembered.reporter = f"{tip.source}/{tip.reporter}" if tip.reporter else None
         remembered.forwarded, remembered.follow_up = normal.forwarded, normal.follow_up
-        traits.read_text(remembered, normal.text, self.model.term_weights)
+        traits.read_text(remembered, normal.text, self.model.term_weights, self._wide_terms)
         remembered.complete()
         return remembered
 
@@ -614,7 +615,7 @@ def moved_on(master: Traits, tip: Traits) -> bool:
 
 def _thresholds(county: County, model: Model) -> Thresholds:
     """A county's own thresholds, else those that the model was trained with."""
-    learned = model.meta.get("pair_figures", {})
+    learned = model.meta["pairs"]
     return Thresholds(
         join=county.thresholds.get("join", learned.get("join", Thresholds.join)),
         suggest=county.thresholds.get("suggest", learned.get("suggest", Thresholds.suggest)),

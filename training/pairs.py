@@ -1,18 +1,24 @@
-"""Learns how much each feature of a pair of tips counts (`streams.stages.pair`), from the incidents under `incidents/`.
+"""Learns how much each feature of a pair of tips counts (`streams.stages.pair`): `python training/pairs.py`.
 
-The classifier has read these incidents with their labels, so on them it errs less than on tips to come. The traits that
-the weights are learned from therefore come from classifiers that have not read the file at hand. Thresholds are chosen,
-and figures taken, by running the very `Groups` of the fold over files that the weights have not seen - as they stand,
-dense with look-alikes, and thinned to half of their incidents, as a county's days more often are.
+Three things speak of it. The incident files are dense with look-alikes: another victim, another day, another problem at
+the same place. Mingled days lay the incidents of several files over the same days, with single texts between them, as a
+county's ordinary day is: there nearly every pair that is looked at are strangers, and without them a shared kind and hour
+would seem to say much. Thresholds are chosen, and figures taken, by running the very `Groups` of the fold over dense files
+and mingled days.
+
+The classifier has read these texts with their labels, so on them it errs less than on tips to come. The traits therefore
+come from classifiers that have not read the file at hand, and what is measured is measured with weights that have not
+seen it either. Called by `train.py`; alone it learns the pairs of the model file anew and writes both file and page.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import random
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,34 +28,41 @@ import train
 from sklearn.linear_model import LogisticRegression
 
 from schemas.records import Place, Tip
-from schemas.times import HOUR
+from schemas.times import DAY, HOUR
 from streams.pipeline import Fold, analyse
 from streams.stages import pair
 from streams.stages.classify import Model
+from streams.stages.concepts import COUNT
 from streams.stages.group import Groups, Thresholds
 from streams.stages.normalise import normalise
 from streams.stages.traits import Traits
 from tipline.county import find_county, load_county
 
 FOLDS = 5
-#: Pairs of strangers beside the pairs of the files.
-STRANGERS = 8000
 C = 1.5
+#: Mingled days: how often each fold's files are laid over each other, over how many days, with how many single texts.
+MINGLED, MINGLED_DAYS, MINGLED_SINGLES = 4, 3, 500
+#: What a pair of strangers counts beside a pair of the dense files: between a desk that sees one incident an hour and a
+#: county that sees hundreds of tips a day.
+STRANGER_WEIGHT = 0.05
 JOINS = tuple(round(0.3 + 0.05 * i, 2) for i in range(9))
-#: Share of incidents that may hold tips of two, in files full of look-alikes, thinned.
-MOST_FALSE = 0.04
+#: Share of incidents of a mingled day that may hold tips of two. Mingled days are harder than real ones: their files name
+#: the same few villages.
+MOST_FALSE = 0.05
 #: Of true pairs this share scores at least `suggest`.
-SUGGESTED = 0.8
-THINNED = 4
+SUGGESTED = 0.7
 _CHANNELS = {"wechat": "volunteer"}
 
 
 class Told(NamedTuple):
-    """One line of an incident file: its traits and the incident it belongs to."""
+    """One line of an incident file, or one single text: its traits and the incident it belongs to."""
 
     file: str
     incident: str
     traits: Traits
+
+
+Day = list[tuple[Traits, str]]
 
 
 class Scored(NamedTuple):
@@ -62,79 +75,142 @@ class Scored(NamedTuple):
     false_merges: float
 
 
-def learn(model_path: Path) -> tuple[list[float], dict[str, Any]]:
-    """Model file -> (weights in the order of FEATURES, then the bias; thresholds and figures)."""
-    told = read(Model(model_path.read_bytes()))
-    pairs = [(a, b) for a, b in near_pairs(told) if not pair.forbidden(a.traits, b.traits)]
-    features = np.array([pair.features(a.traits, b.traits) for a, b in pairs])
-    same = np.array([a.incident == b.incident for a, b in pairs])
-    fold_of = _folds(told)
-    folds = np.array([fold_of[a.file] for a, _ in pairs])
-    plain = np.array([pair.features(a, b) for a, b in strangers(told, STRANGERS)])
-    held = np.zeros(len(pairs))
-    by_fold: dict[int, list[float]] = {}
+def learn(figures: dict[str, Any]) -> dict[str, Any]:
+    """Figures of the classifier -> the model's `pairs`: weights, rarities, thresholds and how well they did."""
+    told, singles = read(figures)
+    nothing = rarities(told + singles)
+    fold_of = {name: i % FOLDS for i, name in enumerate(sorted({t.file for t in told}))}
+    single_fold = {name: i % FOLDS for i, name in enumerate(sorted({s.file for s in singles}))}
+    dense = [(a, b) for a, b in near_pairs(told) if not pair.forbidden(a.traits, b.traits)]
+    rows = [pair.features(nothing, a.traits, b.traits) for a, b in dense]
+    same = [a.incident == b.incident for a, b in dense]
+    folds = [fold_of[a.file] for a, _ in dense]
+    days: dict[int, Day] = {}
     for k in range(FOLDS):
-        by_fold[k] = fitted(features[folds != k], same[folds != k], plain)
-        held[folds == k] = 1 / (1 + np.exp(-(features[folds == k] @ by_fold[k][:-1] + by_fold[k][-1])))
-    suggest = round(float(np.quantile(held[same], 1 - SUGGESTED)), 2)
-    dense = {join: partition_scores(told, fold_of, by_fold, join, [1.0]) for join in JOINS}
-    thinned = {join: partition_scores(told, fold_of, by_fold, join, [0.5] * THINNED) for join in JOINS}
+        mine = [t for t in told if fold_of[t.file] == k]
+        between = [s for s in singles if single_fold[s.file] == k]
+        for turn in range(MINGLED):
+            day = mingled(mine, between, turn)
+            days.setdefault(k, day)
+            found = [pair.features(nothing, a, b) for a, b in strangers(day, nothing)]
+            rows += found
+            folds += [k] * len(found)
+    data = _Data(
+        np.array(rows, np.float32), np.array(same + [False] * (len(rows) - len(same))), np.array(folds), len(dense)
+    )
+    by_fold = {k: fitted(data, data.folds != k, nothing) for k in range(FOLDS)}
+    held = np.array([pair.score(by_fold[fold_of[a.file]], a.traits, b.traits) for a, b in dense])
+    suggest = round(float(np.quantile(held[data.same[: data.dense]], 1 - SUGGESTED)), 2)
+    files = {name: [(t.traits, t.incident) for t in told if t.file == name] for name in fold_of}
+    of_dense = {
+        j: averaged([(day, by_fold[fold_of[name]]) for name, day in files.items()], j, whole=True) for j in JOINS
+    }
+    of_mingled = {j: averaged([(day, by_fold[k]) for k, day in days.items()], j) for j in JOINS}
+    for j in JOINS:
+        print(j, "dense", of_dense[j], "mingled", of_mingled[j], flush=True)
     # A wrong merge hides an incident, a missed one costs a second look: the lowest threshold that merges few wrongly.
-    join = next((j for j in JOINS if thinned[j].false_merges <= MOST_FALSE), JOINS[-1])
-    figures = {
+    join = next((j for j in JOINS if of_mingled[j].false_merges <= MOST_FALSE), JOINS[-1])
+    weights = fitted(data, np.ones(len(rows), bool), nothing)
+    return {
+        "features": weights.features,
+        "concepts": weights.concepts,
+        "kinds": weights.kinds,
         "join": join,
         "suggest": min(suggest, round(join - 0.1, 2)),
-        "pairs": len(pairs),
-        "same": int(same.sum()),
-        "dense": {str(j): dense[j]._asdict() for j in JOINS},
-        "thinned": {str(j): thinned[j]._asdict() for j in JOINS},
+        "same": sum(same),
+        "apart": len(same) - sum(same),
+        "strangers": len(rows) - len(same),
+        "dense": of_dense[join]._asdict(),
+        "mingled": of_mingled[join]._asdict(),
     }
-    return fitted(features, same, plain), figures
 
 
-def fitted(features: Any, same: Any, plain: Any) -> list[float]:
-    """Weights and bias of the regression; `plain` are pairs of strangers."""
-    everything = np.vstack([features, plain])
-    model = LogisticRegression(C=C, max_iter=3000).fit(everything, np.concatenate([same, np.zeros(len(plain), bool)]))
-    return [round(float(w), 4) for w in (*model.coef_[0], model.intercept_[0])]
+class _Data(NamedTuple):
+    """Rows of features, whether the two tell of one incident, and the fold of each; the first `dense` are of the files."""
+
+    rows: Any
+    same: Any
+    folds: Any
+    dense: int
 
 
-def read(model: Model) -> list[Told]:
-    """All incident files, each through the fold's own stages with a classifier that has not read it."""
-    files = sorted(train.HERE.glob("incidents/*.tsv"))
-    lines = {f.name: [line.split("\t") for line in f.read_text("utf-8").splitlines()] for f in files}
-    fold_of = {f.name: i % FOLDS for i, f in enumerate(files)}
-    bundle = load_county(find_county("anping"))
-    examples = train.read_examples()
+def fitted(data: _Data, which: Any, nothing: pair.Weights) -> pair.Weights:
+    """The regression over some of the rows."""
+    weight = np.where(np.arange(len(data.rows)) < data.dense, 1.0, STRANGER_WEIGHT)
+    model = LogisticRegression(C=C, max_iter=1000).fit(data.rows[which], data.same[which], sample_weight=weight[which])
+    return pair.Weights(
+        tuple([round(float(w), 4) for w in (*model.coef_[0], model.intercept_[0])]), nothing.concepts, nothing.kinds
+    )
+
+
+def rarities(tips: Sequence[Told]) -> pair.Weights:
+    """How rare concepts and kinds are among all texts; weights of nothing."""
+    spoken, kinds = [0] * COUNT, Counter[str]()
+    for t in tips:
+        for i in range(COUNT):
+            spoken[i] += t.traits.concepts >> i & 1
+        for leaf, p in t.traits.leaves:
+            kinds[leaf] += p  # type: ignore[assignment]
+    concepts = tuple([round(math.log((len(tips) + 20) / (n + 4)), 2) for n in spoken])
+    return pair.Weights(
+        (0.0,) * (len(pair.FEATURES) + 1),
+        concepts,
+        {leaf: round(len(tips) / (n + 2), 2) for leaf, n in sorted(kinds.items())},
+    )
+
+
+def read(figures: dict[str, Any]) -> tuple[list[Told], list[Told]]:
+    """All incident files and all single texts through the fold's own stages, each with a classifier that has not read it."""
+    incidents = {
+        f.name: [line.split("\t") for line in f.read_text("utf-8").splitlines()]
+        for f in sorted(train.HERE.glob("incidents/*.tsv"))
+    }
+    texts = {
+        f.name: [line.split("\t") for line in f.read_text("utf-8").splitlines()]
+        for f in sorted(train.HERE.glob("texts/*.tsv"))
+    }
+    bundle, examples = load_county(find_county("anping")), train.read_examples()
     told: list[Told] = []
+    singles: list[Told] = []
     for k in range(FOLDS):
-        mine = [name for name in sorted(lines) if fold_of[name] == k]
-        seen = {normalise(columns[9]).text for name in mine for columns in lines[name]}
-        rest = [e for e in examples if not (e.voice.startswith("incidents") and e.text in seen)]
-        fold = Fold(bundle, _built(rest, model), lambda _: None)
+        mine, between = sorted(incidents)[k::FOLDS], sorted(texts)[k::FOLDS]
+        seen = {normalise(columns[9]).text for name in mine for columns in incidents[name]}
+        seen |= {normalise(columns[6]).text for name in between for columns in texts[name]}
+        fold = Fold(bundle, _built([e for e in examples if e.text not in seen], figures), lambda _: None)
         for name in mine:
-            for number, columns in enumerate(lines[name]):
-                facts = analyse(fold.county, fold.model, _tip(f"{name}:{number:03}", columns))
-                told.append(Told(name, columns[0], fold.traits(facts)))
-    return sorted(told, key=lambda t: (t.file, t.traits.seen, t.traits.tip_id))
+            for number, columns in enumerate(incidents[name]):
+                tip = _tip(f"{name}:{number:03}", name, columns)
+                told.append(Told(name, columns[0], fold.traits(analyse(fold.county, fold.model, tip))))
+        for name in between:
+            for number, (_, _, channel, place, _, _, text) in enumerate(texts[name]):
+                key = f"{name}:{number:03}"
+                tip = _tip(key, name, [key, _NOON, channel, f"r{number}", place, "-", "-", "", "", text])
+                singles.append(Told(name, key, fold.traits(analyse(fold.county, fold.model, tip))))
+    return sorted(told, key=lambda t: (t.file, t.traits.seen, t.traits.tip_id)), sorted(
+        singles, key=lambda t: t.incident
+    )
 
 
-def _built(examples: list[Any], model: Model) -> Model:
-    """A model of fewer examples with the calibration of the whole one."""
-    arrays, meta = train.build(examples, model.meta["figures"])
-    meta["pair_weights"] = [0.0] * (len(pair.FEATURES) + 1)  # grouping is not run with it
+_NOON = "2026-01-01T12:00:00+08:00"
+
+
+def _built(examples: list[Any], figures: dict[str, Any]) -> Model:
+    """A model of fewer examples with the calibration of the whole one; it weighs no pairs."""
+    arrays, meta = train.build(examples, figures)
+    nothing = pair.Weights((0.0,) * (len(pair.FEATURES) + 1), (1.0,) * COUNT, {})
+    meta["pairs"] = {"features": nothing.features, "concepts": nothing.concepts, "kinds": {}}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.npz"
         train.store(path, arrays, meta)
         return Model(path.read_bytes())
 
 
-def _tip(tip_id: str, columns: list[str]) -> Tip:
+def _tip(tip_id: str, file: str, columns: list[str]) -> Tip:
     _, time, channel, reporter, place, lat, lon = columns[:7]
     return Tip(
         county="anping",
         tip_id=tip_id,
-        source=f"{channel}:training",
+        source=f"{channel}:{file}",
         channel=_CHANNELS.get(channel, channel),  # type: ignore[arg-type]
         text=columns[9],
         received_at=time,
@@ -152,60 +228,108 @@ def _number(column: str) -> float | None:
     return None if column == "-" else float(column)
 
 
-def _folds(told: Iterable[Told]) -> dict[str, int]:
-    """File -> fold of the validation of weights; another cut than that of the classifiers."""
-    return {name: i * FOLDS // max(1, len(files)) for files in [sorted({t.file for t in told})] for i, name in enumerate(files)}
-
-
-def strangers(told: list[Told], count: int) -> list[tuple[Traits, Traits]]:
-    """Pairs of tips of different files, moved into one window: what a county mostly sees beside its incidents.
-
-    The incident files are written to be hard: another offence at the same place in the same hour. Without the plain
-    pairs, a shared place would seem to say nothing.
-    """
-    chance = random.Random(0)
-    found: list[tuple[Traits, Traits]] = []
-    while len(found) < count:
-        a, b = chance.choice(told), chance.choice(told)
-        if a.file == b.file:
-            continue
-        moved = Traits.load(b.traits.tip_id, b.traits.dump())
-        shift = a.traits.seen + chance.randrange(pair.LONGEST_WINDOW) - moved.seen
-        moved.seen, moved.at = moved.seen + shift, moved.at + shift
-        if not pair.forbidden(a.traits, moved):
-            found.append((a.traits, moved))
-    return found
-
-
-def near_pairs(told: Iterable[Told]) -> Iterable[tuple[Told, Told]]:
+def near_pairs(told: Iterable[Told]) -> Iterator[tuple[Told, Told]]:
     """Pairs of one file that could lie in one window."""
     by_file: dict[str, list[Told]] = defaultdict(list)
     for t in told:
         by_file[t.file].append(t)
     for tips in by_file.values():
         for a, b in combinations(tips, 2):
-            if abs(a.traits.seen - b.traits.seen) <= 48 * HOUR:
+            if abs(a.traits.seen - b.traits.seen) <= pair.LONGEST_WINDOW:
                 yield a, b
 
 
-def partition_scores(told: list[Told], fold_of: dict[str, int], weights: dict[int, list[float]], join: float, shares: list[float]) -> Scored:
-    """Runs grouping over every file with the weights of its fold, once for each share of the incidents, and averages."""
-    runs = []
-    for seed, share in enumerate(shares):
-        truth: dict[str, str] = {}
-        found: dict[str, str] = {}
-        for name in sorted(fold_of):
-            tips = [t for t in told if t.file == name]
-            incidents = sorted({t.incident for t in tips})
-            kept = set(random.Random(seed).sample(incidents, round(share * len(incidents))))
-            groups = Groups(weights[fold_of[name]], Thresholds(join, join))
-            mine = [t for t in tips if t.incident in kept]
-            for position, t in enumerate(mine):
-                groups.place(Traits.load(t.traits.tip_id, t.traits.dump()), position)
-            truth.update({t.traits.tip_id: f"{name}/{t.incident}" for t in mine})
-            found.update({tip_id: incident.id for incident in groups.incidents.values() for tip_id in incident.tips})
-        runs.append(compared(truth, found))
-    return Scored(*[round(sum(values) / len(runs), 4) for values in zip(*runs, strict=True)])
+# --- mingled days -------------------------------------------------------------------------------------------------------------
+
+
+def mingled(told: Sequence[Told], singles: Sequence[Told], seed: int) -> Day:
+    """Incidents of several files over the same few days, at their hours, with single texts between them -> (tip, incident).
+
+    Days of one file stay apart as far as there are days: `yesterday's fire` is not laid beside today's. Of the single
+    texts two in five come from a reporter of an incident: a volunteer tells of many things a day.
+    """
+    chance = random.Random(seed)
+    by_incident: dict[tuple[str, str], list[Traits]] = defaultdict(list)
+    began: dict[str, int] = {}
+    for t in told:
+        by_incident[t.file, t.incident].append(t.traits)
+        began[t.file] = min(began.get(t.file, _day_of(t.traits)), _day_of(t.traits))
+    first_day = {name: chance.randrange(MINGLED_DAYS) for name in sorted(began)}
+    day: Day = []
+    for key in sorted(by_incident):
+        tips = by_incident[key]
+        was = min(map(_day_of, tips))
+        now = _BASE + (was - began[key[0]] + first_day[key[0]]) % MINGLED_DAYS
+        day += [(_moved(t, (now - was) * DAY, t.reporter), "/".join(key)) for t in tips]
+    reporters = sorted({t.reporter for t, _ in day if t.reporter})
+    for s in chance.sample(list(singles), min(MINGLED_SINGLES, len(singles))):
+        hour = min(23, max(0, int(chance.gauss(13, 5))))  # most tips come by day
+        at = (_BASE + chance.randrange(MINGLED_DAYS)) * DAY + hour * HOUR + chance.randrange(HOUR) - _EAST
+        day.append(
+            (
+                _moved(
+                    s.traits,
+                    at - s.traits.seen,
+                    s.traits.reporter if chance.random() < 0.6 else chance.choice(reporters),
+                ),
+                s.incident,
+            )
+        )
+    return sorted(day, key=lambda item: (item[0].seen, item[0].tip_id))
+
+
+#: The county's own time begins its days so much before UTC; ms.
+_EAST = 8 * HOUR
+#: Number of the first mingled day since 1970.
+_BASE = 20_000
+
+
+def _day_of(tip: Traits) -> int:
+    return (tip.seen + _EAST) // DAY
+
+
+def _moved(tip: Traits, shift: int, reporter: str | None) -> Traits:
+    moved = _copy(tip)
+    moved.seen, moved.at, moved.reporter = moved.seen + shift, moved.at + shift, reporter
+    return moved
+
+
+def _copy(tip: Traits) -> Traits:
+    return Traits.load(tip.tip_id, tip.dump())
+
+
+def strangers(day: Day, nothing: pair.Weights) -> Iterator[tuple[Traits, Traits]]:
+    """Pairs of two incidents that grouping looks at on such a day."""
+    groups = Groups(nothing, Thresholds(1.0, 1.0))
+    truth: dict[str, str] = {}
+    for tip, incident in day:
+        for other in groups.near(tip):
+            if incident != truth[other.tip_id] and not pair.forbidden(tip, other):
+                yield tip, other
+        groups.remember(tip)
+        truth[tip.tip_id] = incident
+
+
+# --- measuring ----------------------------------------------------------------------------------------------------------------
+
+
+def averaged(days: Sequence[tuple[Day, pair.Weights]], join: float, whole: bool = False) -> Scored:
+    """Runs grouping over each day with its weights -> the mean of their figures; with `whole`, those of all tips together."""
+    truth: dict[str, str] = {}
+    found: dict[str, str] = {}
+    scores = []
+    for number, (day, weights) in enumerate(days):
+        groups = Groups(weights, Thresholds(join, join))
+        for position, (tip, _) in enumerate(day):
+            groups.place(_copy(tip), position)
+        true = {tip.tip_id: f"{number}/{incident}" for tip, incident in day}
+        said = {tip_id: f"{number}/{incident.id}" for incident in groups.incidents.values() for tip_id in incident.tips}
+        scores.append(compared(true, said))
+        truth.update(true)
+        found.update(said)
+    if whole:
+        scores = [compared(truth, found)]
+    return Scored(*[round(sum(values) / len(scores), 4) for values in zip(*scores, strict=True)])
 
 
 def compared(truth: dict[str, str], found: dict[str, str]) -> Scored:
@@ -216,7 +340,10 @@ def compared(truth: dict[str, str], found: dict[str, str]) -> Scored:
     precision, recall = right / max(1, said), right / max(1, true)
     purity = sum(both[truth[t], found[t]] / of_found[found[t]] for t in truth) / max(1, len(truth))
     whole = sum(both[truth[t], found[t]] / of_truth[truth[t]] for t in truth) / max(1, len(truth))
-    mixed = sum(len({truth[t] for t in truth if found[t] == i}) > 1 for i in of_found)
+    inside: dict[str, set[str]] = defaultdict(set)
+    for t, incident in truth.items():
+        inside[found[t]].add(incident)
+    mixed = sum(len(incidents) > 1 for incidents in inside.values())
     return Scored(precision, recall, _f1(precision, recall), _f1(purity, whole), mixed / max(1, len(of_found)))
 
 
@@ -226,11 +353,9 @@ def _f1(precision: float, recall: float) -> float:
 
 if __name__ == "__main__":
     path = train.HERE.parent / "streams" / "model" / "model.npz"
-    weights, figures = learn(path)
     with np.load(path) as loaded:
         arrays = {name: loaded[name] for name in loaded.files if name != "meta"}
         meta = json.loads(loaded["meta"].tobytes())
-    train.store(path, arrays, {**meta, "pair_weights": weights, "pair_figures": figures})
-    for name, weight in zip((*pair.FEATURES, "bias"), weights, strict=True):
-        print(f"{name:24} {weight:7.2f}")
-    print(json.dumps(figures))
+    meta["pairs"] = learn(meta["figures"])
+    train.store(path, arrays, meta)
+    train.document(path, meta)

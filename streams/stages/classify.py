@@ -24,6 +24,7 @@ import numpy as np
 from schemas.records import Reason
 from schemas.vocabulary import CATEGORIES, Category
 from streams.stages import cues
+from streams.stages.pair import Weights
 
 LONGEST_GRAM: Final = 4
 _PART = re.compile(r"[a-z][a-z']*|[^a-z]+")
@@ -145,6 +146,8 @@ class Model:
             self._output = loaded["output"].astype(np.float32)
             self._idf = np.append(loaded["idf"].astype(np.float32), np.float32(0))
             weights = loaded["term_weights"].tolist()
+            pairs = self.meta["pairs"]
+            self.pair_weights = Weights(tuple(pairs["features"]), tuple(pairs["concepts"]), dict(pairs["kinds"]))
         except (KeyError, OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile, msgspec.DecodeError) as error:
             raise ValueError(
                 f"this is no model file of ours ({type(error).__name__}); train one with `python training/train.py`"
@@ -165,7 +168,6 @@ class Model:
         self.temperature = float(self.meta["temperature"])
         #: Probability from which a tip of each category is urgent.
         self.urgent_from: dict[str, float] = dict(self.meta["urgent_from"])
-        self.pair_weights: list[float] = list(self.meta["pair_weights"])
         self.term_weights: dict[str, float] = {n: w / 100 for n, w in zip(term_names, weights, strict=True)}
 
     def score(self, text: str) -> Scores:

@@ -224,12 +224,13 @@ def _read(table: str, first: int) -> dict[str, int]:
 
 _FIRST_SITE: Final = len(_THINGS.strip().splitlines())
 _FIRST_HAPPENING: Final = _FIRST_SITE + len(_SITES.strip().splitlines())
-_COUNT: Final = _FIRST_HAPPENING + len(_HAPPENINGS.strip().splitlines())
+#: How many concepts there are.
+COUNT: Final = _FIRST_HAPPENING + len(_HAPPENINGS.strip().splitlines())
 
 #: Masks of the three kinds.
 THINGS: Final = (1 << _FIRST_SITE) - 1
 SITES: Final = (1 << _FIRST_HAPPENING) - 1 - THINGS
-HAPPENINGS: Final = (1 << _COUNT) - 1 - THINGS - SITES
+HAPPENINGS: Final = (1 << COUNT) - 1 - THINGS - SITES
 
 
 def _tables() -> tuple[dict[str, int], dict[str, tuple[tuple[str, int], ...]], dict[str, int]]:

@@ -26,6 +26,7 @@ import msgspec
 from schemas.times import DAY, HOUR, MINUTE
 from schemas.vocabulary import Link
 from streams.stages import pair
+from streams.stages.concepts import COUNT as CONCEPTS
 from streams.stages.traits import Remembered, Traits
 
 NAMESPACE: Final = uuid.UUID("5d0c8a52-7f3e-5a0b-9a53-6f0b6a1f7c11")
@@ -137,7 +138,7 @@ def _better(one: _Edge | None, other: _Edge) -> _Edge:
 class Groups:
     """The memory of grouping for one county."""
 
-    def __init__(self, weights: list[float], thresholds: Thresholds) -> None:
+    def __init__(self, weights: pair.Weights, thresholds: Thresholds) -> None:
         self._weights = _checked(weights)
         self.thresholds = thresholds
         #: All tips remembered: those of the last days with their traits.
@@ -159,7 +160,7 @@ class Groups:
         self._kept: deque[str] = deque()
         self.newest = 0
 
-    def use(self, weights: list[float]) -> None:
+    def use(self, weights: pair.Weights) -> None:
         """Puts a model's weights in force for pairs looked at from now on; edges stay as they were found."""
         self._weights = _checked(weights)
         self._scores.clear()
@@ -242,6 +243,8 @@ class Groups:
         best: _Edge | None = None
         closed: _Edge | None = None
         for other in self._candidates(tip, keys):
+            if not pair.particular(tip, other):
+                continue
             score = self._looked_at(tip, other)
             if score < suggest:
                 continue
@@ -257,8 +260,8 @@ class Groups:
     def likely(self, draft: Traits, most: int) -> list[tuple[str, float]]:
         """Incidents that a draft may tell of -> (incident id, score), the likeliest first. Remembers nothing."""
         found: dict[str, float] = {}
-        for other in self._candidates(draft, _keys(draft)):
-            score = self._looked_at(draft, other)
+        for other in self.near(draft):
+            score = self._looked_at(draft, other) if pair.particular(draft, other) else 0.0
             if score >= self.thresholds.suggest and score > found.get(other.incident, 0.0):
                 found[other.incident] = score
         return sorted(found.items(), key=lambda item: (-item[1], item[0]))[:most]
@@ -287,6 +290,10 @@ class Groups:
         if score < 0:
             return _FORBIDDEN
         return _ODDS[round(score * 10_000)]
+
+    def near(self, tip: Traits) -> list[Traits]:
+        """The remembered tips that a tip is compared with."""
+        return self._candidates(tip, _keys(tip))
 
     def _candidates(self, tip: Traits, keys: list[tuple[str | int, int]]) -> list[Traits]:
         """Tips that share evidence and lie in the window: the most evidence first, then by id."""
@@ -610,10 +617,12 @@ class Groups:
                 del self.incidents[incident.id]
 
 
-def _checked(weights: list[float]) -> list[float]:
+def _checked(weights: pair.Weights) -> pair.Weights:
     """Raises ValueError for weights that were learned for other features: scores would mean nothing."""
-    if len(weights) != len(pair.FEATURES) + 1:
-        raise ValueError(f"the model has {len(weights)} pair weights, {len(pair.FEATURES) + 1} are needed; train it anew: python training/pairs.py")
+    if len(weights.features) != len(pair.FEATURES) + 1 or len(weights.concepts) != CONCEPTS:
+        raise ValueError(
+            f"the model has {len(weights.features)} pair weights and {len(weights.concepts)} concepts, {len(pair.FEATURES) + 1} and {CONCEPTS} are needed; train it anew: python training/pairs.py"
+        )
     return weights
 
 

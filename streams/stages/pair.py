@@ -12,22 +12,37 @@ from collections.abc import Collection
 from operator import mul
 from typing import Final
 
+import msgspec
+
 from schemas.times import HOUR, MINUTE
 from schemas.vocabulary import CATEGORIES, NO_ACTION
 from streams.stages.concepts import HAPPENINGS, PICKED_UP, SITES, STOPPED, THINGS
-from streams.stages.traits import Remembered, Traits
+from streams.stages.traits import ROADS, Remembered, Traits
 
 FEATURES: Final = (
     "dice", "containment", "terms", "terms_share", "rare_terms",
     "leaves_agree", "categories_agree", "categories_apart", "unsure", "both_other", "both_fraud", "quiet_subtype",
     "things", "things_apart", "sites", "sites_apart", "happenings", "happenings_apart", "concepts_share",
-    "same_village", "same_place", "place_told", "places_apart", "townships_apart", "same_township", "placeless", "both_placeless", "near", "far", "given_apart",
+    "rare_things", "rare_sites", "rare_happenings", "rare_share", "rare_kind",
+    "same_village", "same_place", "same_road", "place_told", "here_unlike", "here_apart", "places_apart", "townships_apart", "same_township", "placeless", "both_placeless", "near", "far", "given_apart",
     "gap", "over_10_min", "over_1_h", "over_3_h", "over_8_h", "over_16_h",
     "same_reporter", "same_reporter_soon", "same_reporter_late", "same_reporter_follow_up", "same_reporter_apart", "stranger_follow_up", "stranger_progress", "progress_here", "stranger_another", "another_late",
     "money_same", "money_conflict", "quantity_same", "quantity_apart", "names_same", "surnames_same", "surnames_apart",
     "forwarded_same", "short", "little_said", "call_and_group", "machine", "both_machines", "both_calls",
     "agree_soon", "agree_place", "agree_terms", "agree_things", "agree_placeless_soon", "place_terms", "place_soon", "machine_agree_soon",
+    "at_once", "within_hours", "kind_at_once", "kind_within_hours", "kind_things", "kind_terms", "concepts_at_once",
 )  # fmt: skip
+
+class Weights(msgspec.Struct, frozen=True):
+    """What a model has learned of pairs of tips."""
+
+    #: In the order of FEATURES, then the bias.
+    features: tuple[float, ...]
+    #: Of each concept, how rare it is: -log of its share of tips.
+    concepts: tuple[float, ...]
+    #: Of each kind (category/subtype), one over its share of tips.
+    kinds: dict[str, float]
+
 
 #: No two reports of one incident lie further apart, ms; the score decays long before.
 LONGEST_WINDOW: Final = 30 * HOUR
@@ -44,10 +59,18 @@ _FRAUD: Final = CATEGORIES.index("fraud")
 _ALIKE = 0.4
 #: From this confidence on two categories are taken at their word, when they agree on no more than this ...
 _SURE = 0.9
-_FAIRLY_SURE = 0.8
+_FAIRLY_SURE = 0.7
 _LITTLE = 0.15
 #: ... and neither text is contained in the other by this share.
 _HELD = 0.6
+#: Shared words of this weight are particular to an incident; a word that is never else seen weighs 1.
+_RARE_WORDS = 1.0
+#: Likely kinds that overlap by this much are alike.
+_KIND_ALIKE = 0.2
+#: Whatever two tips say, this close in time they are compared.
+_AT_ONCE = 20 * MINUTE
+#: From this confidence on a tip without a kind is taken to report nothing.
+_IDLE_SURE = 0.6
 #: A forward of a short text is taken for one when the words are this much alike.
 _FORWARD_ALIKE = 0.8
 
@@ -101,6 +124,45 @@ def too_short(a: Traits, b: Traits) -> bool:
     return not (place_told(a, b) or a.names & b.names or a.money & b.money or a.quantities & b.quantities)
 
 
+def particular(a: Traits, b: Traits) -> bool:
+    """Whether two tips share something particular to an incident: a person, place, number or rare words - or their kind
+    or subject within the hour. Without it no edge is drawn: on a busy day many strangers share what is common.
+
+    Publicity and talk need the same person or words; tips of two townships need more than kind and hour.
+    """
+    if reporter_same(a, b):
+        return True
+    if a.subtype not in NO_ACTION and b.subtype not in NO_ACTION:
+        if not (a.names.isdisjoint(b.names) and a.money.isdisjoint(b.money) and a.quantities.isdisjoint(b.quantities)):
+            return True
+        if a.area is not None and a.area == b.area and a.area.count("/") == 2:
+            return True
+        if (a.lat is not None and b.lat is not None) or (a.places and b.places and same_name(a.places, b.places)) or place_told(a, b):
+            return True
+        if sum([weight for term, weight in a.terms.items() if term in b.terms]) >= _RARE_WORDS or _kind_soon(a, b):
+            return True
+    alike, contained = likeness(a, b)
+    return contained >= _HELD or alike >= _ALIKE
+
+
+def _kind_soon(a: Traits, b: Traits) -> bool:
+    """Whether two tips of one kind or subject lie so close in time that they are worth comparing for that."""
+    if _idle(a) or _idle(b) or townships_apart(a, b):
+        return False
+    apart = gap(a, b)
+    if apart <= _AT_ONCE or apart > 4 * HOUR:
+        return apart <= _AT_ONCE
+    of_b = dict(b.leaves)
+    kind = sum([min(p, of_b[leaf]) for leaf, p in a.leaves if leaf in of_b]) >= _KIND_ALIKE
+    subject = a.concepts & b.concepts != 0
+    return apart <= (4 * HOUR if kind and subject else HOUR if kind else 45 * MINUTE if subject else 0)
+
+
+def _idle(tip: Traits) -> bool:
+    """Thanks, questions, notices: what surely reports nothing."""
+    return tip.category == "other" and tip.subtype is None and tip.confidence >= _IDLE_SURE
+
+
 def reporter_same(a: Traits, b: Traits) -> bool:
     """Whether one person tells both of their own. A form or a camera sends for everybody, a forwarder for anybody."""
     return a.reporter is not None and a.reporter == b.reporter and "bot" not in (a.channel, b.channel) and not (a.forwarded or b.forwarded)
@@ -108,10 +170,11 @@ def reporter_same(a: Traits, b: Traits) -> bool:
 
 def villages_apart(a: Remembered, b: Remembered) -> bool:
     """Whether both name a village and not the same one."""
-    if a.villages and b.villages:
-        return not same_name(a.villages, b.villages)
+    if a.villages and b.villages and not same_name(a.villages, b.villages):
+        return True
     if a.area is None or b.area is None or a.area == b.area:
         return False
+    # Villages of two townships may bear one name.
     return a.area.count("/") == 2 and b.area.count("/") == 2
 
 
@@ -126,6 +189,11 @@ def townships_apart(a: Traits, b: Traits) -> bool:
 def same_name(one: Collection[str], other: Collection[str]) -> bool:
     """Whether two sets of place names share one; `丰华` and `丰华小区` are one."""
     return any([u in v or v in u for u in one for v in other])
+
+
+def _only_roads(one: Collection[str], other: Collection[str]) -> bool:
+    """Whether all names that two sets share are those of roads."""
+    return all([(u if len(u) < len(v) else v).endswith(ROADS) for u in one for v in other if u in v or v in u])
 
 
 def place_told(a: Traits, b: Traits) -> bool:
@@ -161,15 +229,10 @@ def likeness(a: Traits, b: Traits) -> tuple[float, float]:
     return 2 * common / total if total else 0.0, common / smaller if smaller >= 5 else 0.0
 
 
-def features(a: Traits, b: Traits) -> list[float]:
+def features(weights: Weights, a: Traits, b: Traits) -> list[float]:
     """Two traits -> values in the order of FEATURES, each about 0..1; the same for (b, a)."""
     alike, containment = likeness(a, b)
-    shared = [weight for term, weight in a.terms.items() if term in b.terms]
-    term_sum = sum(shared)
-    lighter = min(a.term_weight, b.term_weight)
-    terms = min(term_sum, 4.0) / 4.0
-    rare = sum([1 for weight in shared if weight > 0.75])
-
+    terms, terms_share, rare = _shared_terms(a, b)
     of_b = dict(b.leaves)
     leaves_agree = sum([min(p, of_b[leaf]) for leaf, p in a.leaves if leaf in of_b])
     agree = sum(map(min, a.categories, b.categories))
@@ -180,9 +243,14 @@ def features(a: Traits, b: Traits) -> list[float]:
     said_a, said_b = a.concepts, b.concepts
     things, sites, happenings = (both & THINGS).bit_count(), (both & SITES).bit_count(), (both & HAPPENINGS).bit_count()
     fewer = min(said_a.bit_count(), said_b.bit_count())
+    rare_things, rare_sites, rare_happenings = [_rarity(weights, both & mask) / 9.0 for mask in (THINGS, SITES, HAPPENINGS)]
+    rare_share = 9.0 * (rare_things + rare_sites + rare_happenings) / min(_rarity(weights, said_a), _rarity(weights, said_b)) if both else 0.0
+    # How much likelier two tips agree in kind this well when they tell of one incident than by chance: fires are many.
+    kind = math.log1p(round(sum([p * of_b[leaf] * weights.kinds.get(leaf, 1.0) for leaf, p in a.leaves if leaf in of_b]), 6)) / 4.0
 
     same_village = bool(a.villages and b.villages and same_name(a.villages, b.villages)) or (a.area is not None and a.area == b.area and a.area.count("/") == 2)
     same_place = bool(a.places and b.places) and same_name(a.places, b.places)
+    same_road = same_place and _only_roads(a.places, b.places)
     told = place_told(a, b)
     here = same_place or same_village or told
     placed_a, placed_b = bool(a.places) or a.area is not None, bool(b.places) or b.area is not None
@@ -191,6 +259,7 @@ def features(a: Traits, b: Traits) -> list[float]:
 
     minutes = gap(a, b) / MINUTE
     soon = minutes <= 45
+    at_once, within_hours = math.exp(-minutes / 30), math.exp(-minutes / 240)
     same_reporter = reporter_same(a, b)
     later = a if (a.seen, a.tip_id) > (b.seen, b.tip_id) else b
     follow = later.follow_up or later.progress
@@ -200,8 +269,7 @@ def features(a: Traits, b: Traits) -> list[float]:
     money = 0.0
     if money_both:
         money = 1.0 if not a.money.isdisjoint(b.money) else 0.8 * about_equal(a.money, b.money)
-    surnames = bool(a.surnames and b.surnames)
-    surname_same = surnames and not a.surnames.isdisjoint(b.surnames)
+    surname_same = not a.surnames.isdisjoint(b.surnames)
     machine = (a.channel == "bot") != (b.channel == "bot")
     little = min(a.length, b.length) < SHORT
     placeless = placed_a != placed_b
@@ -210,8 +278,8 @@ def features(a: Traits, b: Traits) -> list[float]:
         alike,
         containment,
         terms,
-        term_sum / lighter if lighter else 0.0,
-        min(rare, 4) / 4.0,
+        terms_share,
+        rare,
         leaves_agree,
         agree,
         apart,
@@ -226,9 +294,17 @@ def features(a: Traits, b: Traits) -> list[float]:
         min(happenings, 3) / 3.0,
         bool(said_a & HAPPENINGS and said_b & HAPPENINGS) and not happenings,
         (things + sites + happenings) / fewer if fewer else 0.0,
+        min(rare_things, 1.0),
+        min(rare_sites, 1.0),
+        min(rare_happenings, 1.0),
+        rare_share,
+        kind,
         same_village,
         same_place,
+        same_road,
         told,
+        here and not both and leaves_agree < _KIND_ALIKE,
+        apart if here else 0.0,
         bool(a.places and b.places) and not here,
         away,
         a.area is not None and b.area is not None and not away,
@@ -259,7 +335,7 @@ def features(a: Traits, b: Traits) -> list[float]:
         _quantities_apart(a, b),
         not a.names.isdisjoint(b.names),
         surname_same,
-        surnames and not surname_same,
+        bool(a.surnames and b.surnames) and not surname_same,
         forwarded and containment > 0.8,
         little,
         fewer <= 1,
@@ -275,7 +351,38 @@ def features(a: Traits, b: Traits) -> list[float]:
         terms if here else 0.0,
         here and soon,
         leaves_agree if machine and soon else 0.0,
+        at_once,
+        within_hours,
+        kind * at_once,
+        kind * within_hours,
+        kind * (rare_things + rare_happenings),
+        kind * terms,
+        at_once * (rare_things + rare_happenings),
     ]
+
+
+def _shared_terms(a: Traits, b: Traits) -> tuple[float, float, float]:
+    """Weight of the rare words that two tips share, its share of the fewer, and how many are very rare; each 0..1.
+
+    The words of a place that both name say where, which counts by itself; here only what happened counts.
+    """
+    shared = [(term, weight) for term, weight in a.terms.items() if term in b.terms]
+    if not shared:
+        return 0.0, 0.0, 0.0
+    where = "|".join([u if len(u) < len(v) else v for u in a.places for v in b.places if u in v or v in u])
+    weights = [weight for term, weight in shared if term not in where]
+    total = round(sum(weights), 6)  # whatever the order
+    return min(total, 4.0) / 4.0, total / min(a.term_weight, b.term_weight), min(sum([weight > 0.75 for weight in weights]), 4) / 4.0
+
+
+def _rarity(weights: Weights, bits: int) -> float:
+    """Sum of the rarities of some concepts."""
+    total = 0.0
+    while bits:
+        lowest = bits & -bits
+        total += weights.concepts[lowest.bit_length() - 1]
+        bits ^= lowest
+    return total
 
 
 def _quantities_apart(a: Traits, b: Traits) -> bool:
@@ -285,6 +392,6 @@ def _quantities_apart(a: Traits, b: Traits) -> bool:
     return not {unit for _, unit in a.quantities}.isdisjoint([unit for _, unit in b.quantities])
 
 
-def score(weights: list[float], a: Traits, b: Traits) -> float:
-    """Probability 0..1 that two tips that no gate forbids tell of one incident. `weights`: FEATURES, then the bias."""
-    return 1.0 / (1.0 + math.exp(-(sum(map(mul, weights, features(a, b))) + weights[-1])))
+def score(weights: Weights, a: Traits, b: Traits) -> float:
+    """Probability 0..1 that two tips that no gate forbids tell of one incident."""
+    return 1.0 / (1.0 + math.exp(-(sum(map(mul, weights.features, features(weights, a, b))) + weights.features[-1])))

@@ -39,7 +39,7 @@ PROGRESS: Final = re.compile(
 )
 #: Tells of one more of a kind that is known: another victim, another day.
 ANOTHER: Final = re.compile(
-    r"今天又|今儿又|又(?:撬|偷|丢|让人|被|有人|有一|来了个|出了|骗|一个|是(?:那|电|偷|他))|也(?:让人|被|丢|少了|有一|是这|中招|收到|接到|骗|没了|着了|给)|(?:这边|我家|俺家|俺们|我们)也|这回是|另(?:一|外一)|不是(?:同一|一回|一码)|别的|第二(?:个|起|家|回)|(?:昨天|昨儿|刚才).{1,14}(?:今天|今儿|今早|这会儿)?又|上回|上次|上周|\\b(?:another|again|too)\\b"
+    r"今天又|今儿又|又(?:撬|偷|丢|让人|被|有人|有一|来了个|出了|骗|一个|是(?:那|电|偷|他))|也(?:让人|被|丢|少了|有一|有个|有人|进了?(?:人|贼)|是这|中招|收|接到|骗|没了|着了|给|空了|不见)|(?:这边|我家|俺家|俺们|我们)也|这回是|另(?:一|外一)|不是(?:同一|一回|一码)|别的|第二(?:个|起|家|回)|(?:昨天|昨儿|刚才).{1,14}(?:今天|今儿|今早|这会儿)?又|上回|上次|上周|\\b(?:another|again|too)\\b"
 )
 #: What call takers write around every report; it says nothing about what happened.
 _CALL = re.compile(
@@ -50,7 +50,7 @@ _CALL = re.compile(
 #: Kinds of place; what stands before one of them names it.
 _KIND = (
     "村|庄|屯|营|疃|寨|堡|镇|乡|路|街|大道|胡同|巷|桥|厂|公司|站|小区|花园|家园|学校|小学|中学|幼儿园|市场|超市|医院|卫生院|药店|银行|支行|广场|公园|物流园|货站|水站|水塔|作坊|饭店|宾馆|旅馆|酒店|ktv|网吧|烧烤"
-    "|停车场|服务区|坊|店|馆|行|园|苑|城|塘|坑|河|渠|闸|庙|坟地|号门|号楼|号院|路口|街口|大集|夜市|养殖场|工地|网业|织造"
+    "|停车场|服务区|坊|店|馆|[农建工商车]行|园|苑|城|塘|坑|河|渠|闸|庙|坟地|号门|号楼|号院|路口|街口|大集|夜市|养殖场|工地|网业|织造"
 )
 _PLACE = re.compile(rf"({_KIND})(?!村|业|稼|养|救|运|销|造|收|干部|支书|书记|主任|委|民|医|友|长|款|为|车|人|面|子|内|钱|驶|员|里的人)")
 #: A name is what stands right before its kind, and does not reach back over these.
@@ -61,6 +61,15 @@ _BREAK = re.compile(r".*(?:反映|隔壁|发现|来电|报警)")
 _LONGEST_NAME = 7
 #: What is left before the kind when nothing names the place: `老水塔`, `小超市`, `村北河`.
 _UNNAMED = re.compile(r"^[大小老新旧东西南北前后上下里外中边头旁口本家两村镇乡路街门对面院厂店手车卖修]*$")
+#: Words that end like a place and name none.
+_NO_PLACES: Final = frozenset(
+    "步行 马路 公路 道路 铁路 半路 条路 段路 一路 顺路 让路 堵路 修路 跑路 走路 问路 拦路 绕路 套路 思路 网路 线路 电路 短路 通路 扫街 整条街 条街 满街 沿街 上街 逛街 当街 网站 跳闸 拉闸 合闸 电闸 总闸 推闸"
+    " 我家店 俺家店 这家店 那家店 开店 守店 看店 封店 网店 小店 我店 本店 原店 一家店 人家 某村 全村 村里 本村 全城 县城 进城 出城 上坟 校园 果园 菜园 家园 茶馆 饭馆 小饭馆 城堡 水渠 沟渠 灌渠 河沟 过河 下河 跳河 投河 跳桥 过桥 树坑 大坑 沙坑 水坑 土坑 踩坑 挖坑 火坑 掉坑 被坑".split()
+)
+#: A place of one of these kinds is long: two incidents on it need not be one.
+ROADS: Final = ("路", "街", "大道")
+#: A name whose rarest pair of characters weighs less is a kind of place and no name.
+_A_NAME = 0.15
 _VILLAGE_KINDS = ("村", "庄", "屯", "营", "疃", "寨", "堡")
 _TAIL = re.compile(
     r"(?:(?:丝网|护栏|钢丝|织网|网业|织造|焊管)?(?:有限)?(?:厂|公司|集团)|小区|花园|家园|村|镇|乡|路口|街口|路|街|大道|超市|饭店|宾馆|旅馆|酒店|ktv|烧烤|药店|医院|学校|小学|中学|幼儿园|市场|广场|公园|工业区|[0-9一二三四五六七八九十]*号楼|楼|门口|附近|旁边?"
@@ -193,14 +202,16 @@ class Traits(Remembered):
 _CATEGORY_OF: Final[dict[str, int]] = {category: i for i, category in enumerate(CATEGORIES)}
 
 
-def read_text(traits: Traits, text: str, common: dict[str, float]) -> None:
-    """Sets what a normalised text says of itself. `common` maps a term to its weight 0..1; a term not in it weighs 1."""
+def read_text(traits: Traits, text: str, common: dict[str, float], wide: frozenset[str] = _NOTHING) -> None:
+    """Sets what a normalised text says of itself. `common` maps a term to its weight 0..1; a term not in it weighs 1.
+
+    `wide` are the terms of names of areas too wide to tell incidents apart: they weigh nothing."""
     told = _CALL.sub("", text) or text
     terms, words = _bigrams(told), _words(told)
     traits.concepts = concepts(told, terms, words)
     terms.update(words)
     traits.grams = _bits(terms)
-    found = sorted([(-weight, term) for term in terms if (weight := common.get(term, 1.0)) > _COMMON])
+    found = sorted([(-weight, term) for term in terms - wide if (weight := common.get(term, 1.0)) > _COMMON])
     traits.terms = {term: -weight for weight, term in found[:TERMS]}
     traits.length = len(text)
     traits.progress = PROGRESS.search(told) is not None
@@ -252,6 +263,8 @@ def named_places(text: str) -> tuple[frozenset[str], frozenset[str]]:
             continue
         end = match.end()
         name = _BREAK.sub("", before.group())
+        if text.endswith("不是", 0, start - len(name)):
+            continue  # `不是西洼` speaks of another place.
         if not name or (_UNNAMED.match(name) and not (kind in _VILLAGE_KINDS and len(name) == 2)):
             continue
         if kind in ("镇", "乡"):
@@ -262,8 +275,8 @@ def named_places(text: str) -> tuple[frozenset[str], frozenset[str]]:
             stem = name if kind == "村" else name + kind
             villages.add(stem)
         else:
-            stem = place_stem(name + kind)
-        if len(stem) >= 2:
+            stem = name + kind if kind in ROADS else place_stem(name + kind)
+        if len(stem) >= 2 and name + kind not in _NO_PLACES:
             places.add(stem)
     return frozenset(places), frozenset(villages)
 
@@ -275,8 +288,10 @@ def place_stem(place: str) -> str:
     return stem if len(stem) >= 2 else place
 
 
-def read_places(traits: Traits, text: str, place: str, townships: frozenset[str]) -> None:
-    """Sets the places of a text and of the channel's words, without townships: those hold too much to tell incidents apart."""
+def read_places(traits: Traits, text: str, place: str, townships: frozenset[str], common: dict[str, float]) -> None:
+    """Sets the places of a text and of the channel's words, without townships: those hold too much to tell incidents apart.
+
+    `common` is as for `read_text`: a name of nothing but common words, such as `学校`, is a kind of place."""
     places, villages = named_places(text)
     if place and place not in townships and not place.endswith(("镇", "乡")):
         more, more_villages = named_places(place)
@@ -285,7 +300,12 @@ def read_places(traits: Traits, text: str, place: str, townships: frozenset[str]
         villages |= more_villages
         if not more_villages and place.endswith("村") and len(traits.given) <= 3:
             villages |= {traits.given}
-    traits.places, traits.villages = frozenset([p for p in places if p not in townships]), villages
+    traits.places = frozenset([p for p in places if p not in townships and (p in villages or _rarest(p, common) >= _A_NAME)])
+    traits.villages = villages
+
+
+def _rarest(name: str, common: dict[str, float]) -> float:
+    return max([common.get(term, 1.0) for term in term_set(name)], default=1.0)
 
 
 def surnames(names: frozenset[str]) -> frozenset[str]:

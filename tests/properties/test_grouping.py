@@ -141,12 +141,13 @@ def test_every_tip_is_in_one_incident_and_gates_hold_inside(told: list[_Told]) -
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(told=_tips)
 def test_pairs_are_symmetric(told: list[_Told]) -> None:
-    groups = _driven(_made(told)).fold.groups
+    fold = _driven(_made(told)).fold
+    groups, weights = fold.groups, fold.model.pair_weights
     for a, b in combinations(groups.tips.values(), 2):
         assert pair.forbidden(a, b) == pair.forbidden(b, a)
         assert pair.too_short(a, b) == pair.too_short(b, a)
-        assert pair.features(a, b) == pair.features(b, a)
-        assert len(pair.features(a, b)) == len(pair.FEATURES)
+        assert pair.particular(a, b) == pair.particular(b, a)
+        assert pair.score(weights, a, b) == pytest.approx(pair.score(weights, b, a), abs=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from streams.stages import pair
+from streams.stages.concepts import COUNT
 from streams.stages.traits import Traits, place_stem, read_places, read_text
 from tests.fold_made import START
 
@@ -16,7 +17,7 @@ def traits(text: str, minutes: float = 0, *, place: str = "", category: str = "t
     made.category, made.subtype, made.confidence = category, "other", 0.9
     made.leaves = ((f"{category}/other", 0.9),)
     read_text(made, text, {})
-    read_places(made, text, place, frozenset())
+    read_places(made, text, place, frozenset(), {})
     for name, value in fields.items():
         setattr(made, name, value)
     made.complete()
@@ -107,8 +108,11 @@ def test_only_what_is_named_is_a_village(text: str, villages: set[str]) -> None:
 
 def test_the_score_is_what_the_features_say() -> None:
     one, other = traits("焊管厂东边库房冒烟了", place="焊管厂"), traits("焊管厂那烟从窗户里钻出来", 4, place="焊管厂")
-    weights = [0.01 * i - 0.2 for i in range(len(pair.FEATURES) + 1)]
-    total = sum(w * f for w, f in zip(weights, pair.features(one, other), strict=False)) + weights[-1]
+    counted = [0.01 * i - 0.2 for i in range(len(pair.FEATURES) + 1)]
+    weights = pair.Weights(tuple(counted), tuple(0.1 * i for i in range(COUNT)), {"theft/other": 9.0})
+    features = pair.features(weights, one, other)
+    assert len(features) == len(pair.FEATURES)
+    total = sum(w * f for w, f in zip(counted, features, strict=False)) + counted[-1]
     assert pair.score(weights, one, other) == pytest.approx(1 / (1 + math.exp(-total)))
 
 
@@ -129,3 +133,51 @@ def test_what_has_cooled_keeps_its_parties_and_their_village() -> None:
     assert set(one.names) == {"宏某", "周某"}
     assert pair.villages_apart(one, traits("宏某车胎被周某扎了", 5, place="寺店村"))
     assert not pair.villages_apart(one, traits("宏某车胎被周某扎了", 5, place="大邵村"))
+
+
+HOUR = 60
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "speaks"),
+    [
+        # Nothing but the hour in common.
+        (traits("红绿灯不亮了,车都抢着走", category="safety_hazard"), traits("后邻狗叫得睡不着", 30, category="dispute"), False),
+        # The same kind of thing, minutes apart and hours apart.
+        (traits("柴火垛着火了,火苗子老高"), traits("场院那边浓烟滚滚", 10), True),
+        (traits("柴火垛着火了,火苗子老高"), traits("场院那边浓烟滚滚", 9 * HOUR), False),
+        # A place, a sum, a name that both tell of, hours apart.
+        (traits("门口堵得过不去", place="聚成物流园"), traits("还在排队", 5 * HOUR, place="聚成物流园"), True),
+        (traits("让人骗走钱", money=frozenset({8300.0})), traits("追回一笔", 5 * HOUR, money=frozenset({8300.0})), True),
+        # Two townships need more than kind and hour.
+        (traits("墙头塌了", area="anping/madian"), traits("房顶漏了", 5, area="anping/xiliangwa"), False),
+    ],
+)
+def test_only_what_is_particular_draws_an_edge(one: Traits, other: Traits, speaks: bool) -> None:
+    assert pair.particular(one, other) is pair.particular(other, one) is speaks
+
+
+def test_publicity_and_thanks_share_nothing_with_work_but_words() -> None:
+    work = traits("让人骗走五百,说是刷单返钱", category="fraud")
+    for subtype, text in (("publicity", "刷单都是诈骗,大家转给老人看看"), (None, "辛苦各位,晚安")):
+        idle = traits(text, 3, category="other", subtype=subtype, confidence=0.95)
+        assert not pair.particular(work, idle)
+    forward = traits("让人骗走五百,说是刷单返钱", 3, category="other", subtype="publicity", confidence=0.95)
+    assert pair.particular(work, forward)
+
+
+def test_villages_of_one_name_in_two_townships_are_two() -> None:
+    one, other = traits("路结冰了", place="小辛庄村", area="anping/chengyouzi/xiaoxinzhuang"), traits("沟里排酸水", 5, place="小辛庄村", area="anping/nanwangzhuang/xiaoxinzhuang")
+    assert pair.villages_apart(one, other)
+
+
+def test_a_road_is_long_and_a_kind_of_place_is_no_name() -> None:
+    said = {name: value for name, value in zip(pair.FEATURES, pair.features(_nothing(), traits("汇源路上灯不亮"), traits("汇源路有俩车追尾", 5)), strict=True) if value}
+    assert said["same_place"] and said["same_road"]
+    made = Traits("x", START, START)
+    read_places(made, "学校门口有人逆行,不是西洼,是东洼村,网站上也说了", "", frozenset(), {"学校": 0.0})
+    assert made.places == frozenset({"东洼"})
+
+
+def _nothing() -> pair.Weights:
+    return pair.Weights((0.0,) * (len(pair.FEATURES) + 1), (1.0,) * COUNT, {})
