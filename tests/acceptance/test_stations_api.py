@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -457,15 +459,29 @@ def test_a_stream_ends_with_its_token(side: Side, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_thousand_streams_opened_and_closed_leave_nothing(side: Side) -> None:
-    async def scenario() -> None:
-        for _ in range(20):
+    async def fifty(times: int) -> None:
+        for _ in range(times):
             many = [Listener(side, POLICE, f"station:{POLICE}", "1") for _ in range(50)]
             for listener in many:
                 await listener.next()
             assert side.service.hub.connections() == 50
             for listener in many:
                 await listener.leave()
+            del many, listener
         assert side.service.hub.connections() == 0
+        gc.collect()
+
+    async def scenario() -> None:
+        await fifty(4)  # what is made once
+        tracemalloc.start()
+        try:
+            await fifty(10)  # ... and what grows to its size
+            before, _ = tracemalloc.get_traced_memory()
+            await fifty(20)
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert after - before < 20_000, "bytes of Python objects after 1,000 more streams"
 
     run(scenario)
 
