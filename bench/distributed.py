@@ -11,6 +11,7 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
 
 import psutil
 
@@ -91,7 +92,7 @@ def main() -> int:
     numbers = [int(word) for word in sys.argv[1:] if word.isdigit()]
     tips = numbers[0] if numbers else 2000 if quick else 8000
     show("machine", [*machine(), Figure("calibration", f"{calibrate():.0f} k loops/s")])
-    sections = {
+    sections: dict[str, Callable[[], list[Figure]]] = {
         f"one worker over {tips} tips, against the same loop without a framework": lambda: against_others(tips),
         f"two counties of {tips} tips": lambda: two_against_one(tips),
         "written to `tips` -> in the database": lambda: distributed_latency.run(300, 5 if quick else 20),
