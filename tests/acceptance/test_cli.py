@@ -118,6 +118,23 @@ def test_variables_win_over_the_file_and_options_over_both(make_serving: Callabl
     assert service.cli(*create, "--data", str(tmp_path / "by-option")).returncode == 0 and (tmp_path / "by-option" / "work.db").exists()
 
 
+def test_a_token_for_tips_names_its_county_where_there_are_several(make_serving: Callable[..., Any], tmp_path: Path) -> None:
+    other = tmp_path / "elsewhere"
+    shutil.copytree(ROOT / "examples" / "anping", other)
+    for path in other.iterdir():
+        text = path.read_text("utf-8").replace("[anping", "[elsewhere").replace(" anping/", " elsewhere/").replace('"anping', '"elsewhere')
+        path.write_text(text.replace("id: anping\nnames: {zh: 安平县", "id: elsewhere\nnames: {zh: 饶阳县"), "utf-8")
+    both = ("--county", str(ROOT / "examples" / "anping"), "--county", str(other))
+    service = make_serving(start=False)
+    create = ("token", "create", "--role", "intake", "--source", "wechat:a", *both)
+    refused = service.cli(*create)
+    assert refused.returncode == 2 and "anping, elsewhere" in refused.stderr, refused.stderr
+    assert service.cli(*create, "--home", "elsewher").returncode == 2
+    assert service.cli(*create, "--home", "elsewhere").stdout.startswith("tl_")
+    listed = json.loads(service.cli("token", "list", "--json").stdout)
+    assert [one["county"] for one in listed] == ["elsewhere"]
+
+
 #: Commands that talk to a server or to Kafka instead of the store, and the demo, which makes its own.
 ELSEWHERE = {"submit", "demo", "gateway", "worker", "sink", "topics", "consume"}
 

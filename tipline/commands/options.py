@@ -59,10 +59,13 @@ def given(serving: Mapping[str, Any]) -> dict[str, Any]:
     return {**serving, "trusted_proxy": ",".join(serving["trusted_proxy"]) or None}
 
 
-def home_of(bundles: Sequence[Mapping[str, Any]], station: str | None) -> str | None:
-    """The county of whoever works for a station; without one, the only county there is. Raises UsageError."""
+def home_of(bundles: Sequence[Mapping[str, Any]], station: str | None, home: str | None = None) -> str | None:
+    """The county of whoever works for a station; without one `home`, or the only county there is. Raises UsageError."""
     if station is None:
-        return str(bundles[0]["county"]["id"]) if len(bundles) == 1 else None
+        counties = [str(bundle["county"]["id"]) for bundle in bundles]
+        if home is not None and home not in counties:
+            raise click.UsageError(f"--home {home}: there is no such county here; known are {', '.join(counties)}")
+        return home or (counties[0] if len(counties) == 1 else None)
     stations = {s["id"]: b["county"]["id"] for b in bundles for s in b["stations"]["stations"]}
     if station not in stations:
         import difflib

@@ -27,6 +27,7 @@ def token() -> None:
 @click.option("--role", type=click.Choice(ROLES), required=True)
 @click.option("--source", metavar="S", help="The source that the token speaks for, such as wechat:xiliangwa-3.")
 @click.option("--station", metavar="S", help="The station that the token works for.")
+@click.option("--home", metavar="COUNTY", help="Id of the county that its tips belong to, where there are several.")
 @click.option("--days", type=click.IntRange(1, 3650), help="How long it is valid; default: until revoked.")
 @click.option("--label", metavar="TEXT", help="A note for the list: never a person's name.")
 def create(
@@ -34,6 +35,7 @@ def create(
     role: str,
     source: str | None,
     station: str | None,
+    home: str | None,
     days: int | None,
     label: str | None,
 ) -> None:
@@ -53,11 +55,14 @@ def create(
 
     store = Store(settings)
     bundles = store.bundles()
-    home = home_of(bundles, station)
+    home = home_of(bundles, station, home)
     if source is not None and not re.fullmatch(r"[a-z0-9][a-z0-9._-]*(:[A-Za-z0-9._-]+)*", source):
         raise click.UsageError(
             f"--source {source!r}: write it like wechat:xiliangwa-3 (small letters and digits, parts joined by colons)"
         )
+    if home is None and role in ("intake", "hotline", "county"):
+        known = ", ".join(str(bundle["county"]["id"]) for bundle in bundles)
+        raise click.UsageError(f"--home: name the county that its tips belong to, one of {known}")
     now = now_ms()
     role_: Role = role  # type: ignore[assignment]  # click.Choice has checked it
     try:
