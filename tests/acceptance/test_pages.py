@@ -44,7 +44,7 @@ from streams.embedded.runtime import BadInput
 from streams.ports import Principal, Row
 from streams.stages.cues import ruled, urgency
 from tests.pages_made import Answer, Browser, House, field, living, login_path
-from tipline.cli import root
+from tipline.commands.user import user
 from tipline.demo.day import read_day
 from tipline.model import load_model
 from tipline.process import process
@@ -291,7 +291,7 @@ def test_what_is_not_there_is_a_page_for_people_and_a_problem_for_programs(house
 
 def test_users_by_command(house: House) -> None:
     def run(*arguments: str, given: str = "") -> Result:
-        return CliRunner().invoke(root, ["user", *arguments, "--data", str(house.store.path)], input=given)
+        return CliRunner().invoke(user, [*arguments, "--data", str(house.store.path)], input=given)
 
     def attempt(password: str) -> Answer:
         browser = house.browser()
