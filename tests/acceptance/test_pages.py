@@ -883,6 +883,8 @@ def test_the_words_of_the_contract_are_all_there() -> None:
     wanted += [f"status.{s}" for s in STATUSES] + [f"return.{r}" for r in RETURN_REASONS]
     wanted += [f"move.{m}" for m in MOVES if m != "heartbeat"] + [f"said.{m}" for m in MOVES]
     wanted += [f"event.{rule.event}" for rule in MOVES.values() if rule.event != "heartbeat"]
+    sources = [path.read_text("utf-8") for room in ("schemas", "streams") for path in (Path(__file__).parents[2] / room).rglob("*.py")]
+    wanted += {f"dead.{reason}" for source in sources for reason in re.findall(r'Bad(?:Record|Input)\([^)"]*"([a-z_]+)"', source)}
     assert [key for key in wanted if key not in WORDS] == []
 
 
