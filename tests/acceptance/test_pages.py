@@ -44,7 +44,7 @@ from streams.embedded.runtime import BadInput
 from streams.ports import Principal, Row
 from streams.stages.cues import ruled, urgency
 from tests.pages_made import Answer, Browser, House, field, living, login_path
-from tipline.cli import root
+from tipline.commands.user import user
 from tipline.demo.day import read_day
 from tipline.model import load_model
 from tipline.process import process
@@ -291,7 +291,7 @@ def test_what_is_not_there_is_a_page_for_people_and_a_problem_for_programs(house
 
 def test_users_by_command(house: House) -> None:
     def run(*arguments: str, given: str = "") -> Result:
-        return CliRunner().invoke(root, ["user", *arguments, "--data", str(house.store.path)], input=given)
+        return CliRunner().invoke(user, [*arguments, "--data", str(house.store.path)], input=given)
 
     def attempt(password: str) -> Answer:
         browser = house.browser()
@@ -883,6 +883,8 @@ def test_the_words_of_the_contract_are_all_there() -> None:
     wanted += [f"status.{s}" for s in STATUSES] + [f"return.{r}" for r in RETURN_REASONS]
     wanted += [f"move.{m}" for m in MOVES if m != "heartbeat"] + [f"said.{m}" for m in MOVES]
     wanted += [f"event.{rule.event}" for rule in MOVES.values() if rule.event != "heartbeat"]
+    sources = [path.read_text("utf-8") for room in ("schemas", "streams") for path in (Path(__file__).parents[2] / room).rglob("*.py")]
+    wanted += {f"dead.{reason}" for source in sources for reason in re.findall(r'Bad(?:Record|Input)\([^)"]*"([a-z_]+)"', source)}
     assert [key for key in wanted if key not in WORDS] == []
 
 
