@@ -43,6 +43,12 @@ _SERVICE = re.compile(
 _POPPY = re.compile(r"罂粟|大烟(?:花|葫芦|壳|苗|棵)|鸦片花|大麻(?:苗|叶|植株|棵)|opium popp|cannabis plant|毒品原植物")
 _NEGATED_POPPY = re.compile(r"不是(?:罂粟|大烟|大麻)|虞美人")
 
+#: Somebody means to end their own life; and what makes it a quarrel, a search for somebody or a tale.
+_OWN_LIFE = re.compile(r"不想活|轻生|寻短见|(?:要|想|说|闹着)跳(?:楼|河|桥|井)|割腕|自杀|喝(?:了|下)(?:半瓶|一瓶)?(?:农药|除草剂|百草枯|敌敌畏)")
+_NOT_ALONE = re.compile(
+    r"吵|骂|打架|打起来|工钱|工资|讨薪|欠|要账|媳妇|老婆|丈夫|老公|两口子|对象|婆婆|离婚|彩礼|骗|转账|走失|没回来|关机|跑了|那家|宣传|演练|热线|讲座|电影|游戏|玩笑|泳池"
+)
+
 _THREAT = re.compile(
     r"(?:我|俺|老子|他|她|说)(?:就|要|非|就要|非得|今天|今儿|今晚)?(?:就|要|得)?(?:拿|动|抄|提|掂)(?:着)?(?:菜)?刀(?!削|具|片|工|疤)|(?:砍|弄|捅|杀|整|打)死(?:你|他|她|俺|我|恁|全家|你们|他们)|同归于尽|(?:要|扬言|说)(?:就)?(?:杀|砍|捅)(?:人|了(?:你|他|她))"
     r"|(?:要|扬言|想|准备|正|站).{0,6}(?:跳楼|跳河|跳井|喝农药|喝药(?!了就好)|自杀|轻生|(?<![往车])上吊)|泼(?:了)?汽油|拿(?:着)?(?:汽油|打火机).{0,4}(?:要|说)点|(?:i'?ll|going to|gonna|threaten\w* to) (?:kill|stab|burn)|持刀|(?:拿|举|拎|提|掂|攥|抡)着?(?:菜刀|砍刀|尖刀|水果刀|斧(?:子|头)|镰刀|铁锹|钢管|酒瓶)"
@@ -90,6 +96,9 @@ def ruled(text: str, channel: str) -> Rule | None:
         and not re.search(r"宣传|讲座|传单|禁毒(?:日|知识|课)|举报有奖|请勿|严禁|不要种", text)
     ):
         return Rule("safety_hazard", "drug_plant", 0.95, match.group(), "names a plant that may not be grown")
+    match = _OWN_LIFE.search(text)
+    if match and not _NOT_ALONE.search(text):
+        return Rule("safety_hazard", "other", 0.9, match.group(), "somebody's own life, and no quarrel is told")
     return None
 
 

@@ -43,11 +43,11 @@ _UNITS: dict[str, tuple[str, float]] = {
     "米": ("m", 1), "公里": ("m", 1e3), "里地": ("m", 500), "里": ("m", 500), "厘米": ("m", 0.01), "meters": ("m", 1), "metres": ("m", 1), "km": ("m", 1e3), "m": ("m", 1),
     "吨": ("kg", 1e3), "斤": ("kg", 0.5), "公斤": ("kg", 1), "kg": ("kg", 1), "亩": ("亩", 1), "分地": ("亩", 0.1),
     "棵": ("棵", 1), "株": ("棵", 1), "只": ("只", 1), "头": ("头", 1), "辆": ("辆", 1), "台": ("台", 1), "个": ("个", 1), "名": ("人", 1), "人": ("人", 1), "户": ("户", 1), "条": ("条", 1), "根": ("根", 1),
-    "箱": ("箱", 1), "袋": ("袋", 1), "桶": ("桶", 1), "件": ("件", 1), "笔": ("笔", 1), "张": ("张", 1), "瓶": ("瓶", 1), "把": ("把", 1), "筐": ("筐", 1), "号门": ("号门", 1), "号楼": ("号楼", 1),
+    "箱": ("箱", 1), "袋": ("袋", 1), "桶": ("桶", 1), "件": ("件", 1), "笔": ("笔", 1), "张": ("张", 1), "份": ("份", 1), "瓶": ("瓶", 1), "把": ("把", 1), "筐": ("筐", 1), "号门": ("号门", 1), "号楼": ("号楼", 1),
     "单元": ("单元", 1), "号库": ("号库", 1), "岁": ("岁", 1), "男": ("", 0),
 }  # fmt: skip
 _UNIT_WORDS = "|".join(sorted((re.escape(u) for u in _UNITS if u != "男"), key=len, reverse=True))
-_QUANTITY = re.compile(rf"(?P<n>\d{{1,9}}(?:,\d{{3}})*(?:\.\d{{1,4}})?|半|[{_CN}]{{1,9}})(?:(?P<w>[万千百])(?P<tail>[1-9一二三四五六七八九](?![0-9点号楼层分时日月年天个只头辆]))?)?(?P<more>多|余|来|几)?(?P<u>{_UNIT_WORDS})?")
+_QUANTITY = re.compile(rf"(?P<n>\d{{1,9}}(?:,\d{{3}})*(?:\.\d{{1,4}})?|半|[{_CN}]{{1,9}})(?:[余多来](?=[万千百]))?(?:(?P<w>[万千百])(?P<tail>[1-9一二三四五六七八九](?![0-9点号楼层分时日月年天个只头辆]))?)?(?P<more>多|余|来|几)?(?P<u>{_UNIT_WORDS})?")
 #: A bare number before one of these is no sum of money: 180s, 308房, 600㎡.
 _NO_MONEY = frozenset("abcdefghijlmnopqrstuvxyz房室路号楼层度℃㎡%％年月日时点分秒次班级版#多")
 #: Numbers to call that would read like a round sum; and what stands before a number that names something else.
@@ -159,7 +159,7 @@ def _scaled(match: re.Match[str]) -> float | None:
     """A matched number with the scale after it: `38万6` and `3万二` count their last digit the next scale down."""
     number, word, tail = match.group("n", "w", "tail")
     value = read_number(number)
-    if value is None or not word or not number[0].isdigit():
+    if value is None or not word:
         return value
     return value * _SCALE[word] + ((read_number(tail) or 0.0) * _SCALE[word] / 10 if tail else 0.0)
 

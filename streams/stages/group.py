@@ -243,9 +243,7 @@ class Groups:
         best: _Edge | None = None
         closed: _Edge | None = None
         for other in self._candidates(tip, keys):
-            if not pair.particular(tip, other):
-                continue
-            score = self._looked_at(tip, other)
+            score = self._drawn(tip, other)
             if score < suggest:
                 continue
             self._keep(tip, other, score)
@@ -261,7 +259,7 @@ class Groups:
         """Incidents that a draft may tell of -> (incident id, score), the likeliest first. Remembers nothing."""
         found: dict[str, float] = {}
         for other in self.near(draft):
-            score = self._looked_at(draft, other) if pair.particular(draft, other) else 0.0
+            score = self._drawn(draft, other)
             if score >= self.thresholds.suggest and score > found.get(other.incident, 0.0):
                 found[other.incident] = score
         return sorted(found.items(), key=lambda item: (-item[1], item[0]))[:most]
@@ -273,6 +271,12 @@ class Groups:
             score = self._looked_at(a, b)
             self._keep(a, b, score)
         return score
+
+    def _drawn(self, a: Traits, b: Traits) -> float:
+        """Score of the edge between two tips; below zero where there is none: a gate forbids it or nothing particular speaks for it."""
+        if pair.forbidden(a, b) or not pair.particular(a, b):
+            return -1.0
+        return round(pair.score(self._weights, a, b), 4)
 
     def _looked_at(self, a: Traits, b: Traits) -> float:
         return -1.0 if pair.forbidden(a, b) else round(pair.score(self._weights, a, b), 4)

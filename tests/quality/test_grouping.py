@@ -82,12 +82,12 @@ def test_strangers_of_two_townships_are_never_joined() -> None:
 def test_publicity_stays_by_itself() -> None:
     work = {d["incident_id"] for d in demo_day().values() if d["subtype"] not in NO_ACTION}
     idle = [d for d in demo_day().values() if d["subtype"] in NO_ACTION]
-    assert len(idle) > 5 and not [d["message_id"] for d in idle if d["incident_id"] in work]
+    assert len(idle) >= 3 and not [d["message_id"] for d in idle if d["incident_id"] in work]
 
 
 @pytest.mark.parametrize(
     ("name", "precision", "recall", "falsely_joined"),
-    [("group-a.jsonl", 0.80, 0.55, 0.12), ("group-b.jsonl", 0.70, 0.38, 0.10), ("group-mixed.jsonl", 0.72, 0.62, 0.10)],
+    [("group-a.jsonl", 0.80, 0.52, 0.11), ("group-b.jsonl", 0.70, 0.34, 0.08), ("group-mixed.jsonl", 0.72, 0.62, 0.10)],
 )
 def test_dense_files(name: str, precision: float, recall: float, falsely_joined: float) -> None:
     texts = read_labelled(HERE / name, "anping")

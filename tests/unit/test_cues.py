@@ -59,6 +59,8 @@ def test_what_only_seems_over_is_left_to_the_model(text: str) -> None:
         ("测试", "volunteer", ("other", "noise")),
         ("收到，谢谢", "volunteer", ("other", "noise")),
         ("院里种了几十棵罂粟", "volunteer", ("safety_hazard", "drug_plant")),
+        ("桥头有人蹲那哭，说不想活了，快来人", "volunteer", ("safety_hazard", "other")),
+        ("紧急：桥头一女子翻过栏杆坐在外侧，有轻生可能", "hotline", ("safety_hazard", "other")),
     ],
 )
 def test_rules_of_category(text: str, channel: str, leaf: tuple[str, str]) -> None:
@@ -67,7 +69,7 @@ def test_rules_of_category(text: str, channel: str, leaf: tuple[str, str]) -> No
 
 
 @pytest.mark.parametrize(
-    "text", ["不是罂粟，是虞美人", "禁毒宣传：严禁种植罂粟", "心跳得厉害，被人骗了", "谢谢民警帮我找回电动车"]
+    "text", ["不是罂粟，是虞美人", "禁毒宣传：严禁种植罂粟", "心跳得厉害，被人骗了", "两口子吵架，女的说不想活了要跳楼", "孩子留条说不想活了，手机关机没回来", "谢谢民警帮我找回电动车"]
 )
 def test_rules_stay_silent_where_it_is_not_certain(text: str) -> None:
     assert cues.ruled(normalise(text).text, "volunteer") is None
