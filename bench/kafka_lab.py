@@ -67,6 +67,12 @@ def fill(one: Broker, counties: list[str], count: int) -> None:
     servers = topics.servers_of(one.url)
     first = {county: [of_input(_first(county, _bundle(county)))] for county in counties}
     topics.create(servers, first, ["police-county", "police-anping"])
+    pour(one, counties, count)
+
+
+def pour(one: Broker, counties: list[str], count: int) -> None:
+    """Writes `count` tips of each county into topics that are there."""
+    servers = topics.servers_of(one.url)
     layout = topics.read_layout(servers)
     producer = KafkaProducer(bootstrap_servers=servers, batch_size=131072, linger_ms=5)
     for county in counties:
@@ -99,6 +105,23 @@ def forget_decisions(one: Broker) -> None:
         _until(lambda: len(topics.partition_counts(admin)) > 3)
     finally:
         admin.close()
+
+
+def all_have_joined(one: Broker, workers: int) -> None:
+    """Waits until so many workers share the partitions."""
+    admin = KafkaAdminClient(bootstrap_servers=one.address)
+    try:
+        _until(lambda: _shared_by(admin) == workers, 60)
+    finally:
+        admin.close()
+
+
+def _shared_by(admin: Any) -> int:
+    try:
+        group = admin.describe_groups([GROUP])[GROUP]
+    except KafkaError:  # no coordinator yet
+        return 0
+    return len(group["members"]) if group["group_state"] == "Stable" else 0
 
 
 def _forgotten(admin: Any) -> bool:

@@ -145,7 +145,10 @@ class Runtime:
         by_position = {row.position: row for row in rows}
         for row in rows:
             try:
-                records.append((row.position, decode_input(row.value)))
+                record = decode_input(row.value)
+                if record.county != self.county:
+                    raise BadRecord("invalid", f"a record of another county in the input of {self.county}")
+                records.append((row.position, record))
             except BadRecord as error:
                 bad.append(BadInput(row, error.reason, error.detail))
         while True:

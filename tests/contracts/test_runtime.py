@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import Engine, select
 
 from producers.admission import admit
 from producers.keyring import Keyring
-from schemas.codec import decode_output, encode
+from schemas.codec import decode_input, decode_output, encode
 from schemas.errors import Unavailable
 from schemas.records import Closure, Correction, Decision, Tip, public
 from sinks.database import migrate, open_database, reading
@@ -169,6 +171,8 @@ def test_poison_is_put_aside_with_reason_and_position_and_stops_nothing(
     accept_all(intake, submissions()[:5])
     poison = [b"", b"\xff\xfe", b"[]", b'{"type":"tip"}', b'{"type":"rumour"}', b"null"]
     rows = intake.read("anping", 0, 10)
+    stray = next(r for row in rows if isinstance(r := decode_input(row.value), Tip))
+    poison.append(encode(msgspec.structs.replace(stray, tip_id=str(uuid.UUID(int=7)), county="elsewhere")))
     mixed = [*rows[:2], *(Row(100 + i, f"p{i}", value) for i, value in enumerate(poison))]
 
     class Log:
@@ -193,6 +197,7 @@ def test_poison_is_put_aside_with_reason_and_position_and_stops_nothing(
         103: "invalid",
         104: "unknown_type",
         105: "invalid",
+        106: "invalid",  # a record of another county
     }
     assert len(stored(engine)) == 2
 
