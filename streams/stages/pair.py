@@ -99,10 +99,10 @@ def kinds_apart(a: Traits, b: Traits) -> bool:
     """Whether two tips surely tell of different kinds of thing: a quarrel and a pit at one place are two incidents, and
     publicity or the noise of a group is no report of either.
 
-    One person's own addition and a text that holds the other are left to the score.
+    Additions, one person's own and a text that holds the other are left to the score.
     """
     idle_a, idle_b = a.subtype in NO_ACTION, b.subtype in NO_ACTION
-    if (a.category == b.category and idle_a == idle_b) or reporter_same(a, b):
+    if (a.category == b.category and idle_a == idle_b) or reporter_same(a, b) or a.follow_up or b.follow_up:
         return False
     if min(a.confidence, b.confidence) < (_FAIRLY_SURE if idle_a != idle_b else _SURE):
         return False
@@ -179,8 +179,9 @@ def villages_apart(a: Remembered, b: Remembered) -> bool:
 
 
 def townships_apart(a: Traits, b: Traits) -> bool:
-    """Whether the two lie in different townships, as far as their areas say."""
-    if a.area is None or b.area is None:
+    """Whether the two lie in different townships, as far as both say it in one way: a device's point and a person's words
+    need not agree near a border, nor where a county's boundaries are drawn roughly."""
+    if a.area is None or b.area is None or (a.lat is None) != (b.lat is None):
         return False
     one, other = a.area.split("/"), b.area.split("/")
     return len(one) > 1 and len(other) > 1 and one[1] != other[1]
