@@ -190,9 +190,9 @@ async def _work(make: Callable[[], Room], ready: Callable[[Sequence[str]], None]
     await run(room, stop)
 
 
-def in_time() -> None:
-    """Ends the process in STOP_S seconds if it has not ended by then."""
-    timer = threading.Timer(STOP_S, lambda: os._exit(0))
+def in_time(seconds: float = STOP_S) -> None:
+    """Ends the process in so many seconds if it has not ended by then."""
+    timer = threading.Timer(seconds, lambda: os._exit(0))
     timer.daemon = True
     timer.start()
 

@@ -28,7 +28,7 @@ from streams.ports import Bundle
 from streams.stages.county import compile_county
 from tipline.apply import dropped, put_in_force
 from tipline.county import county_digest
-from tipline.distributed import LastingAuthority, keys_of_log, servers
+from tipline.distributed import LastingAuthority, in_time, keys_of_log, servers
 from tipline.metrics import PrometheusMetrics
 from tipline.model import load_model
 from tipline.ops_http import Health
@@ -42,6 +42,8 @@ _log = logging.getLogger("tipline.gateway")
 #: Records that may wait for the relay before the door answers 503.
 SPOOL_RECORDS = 1_000_000
 _WATCH_S = 0.5
+#: After the last answers, which may take four seconds, so long until threads that wait for Kafka or the database are cut short.
+_STOP_S = 4.0
 _COUNTIES_EVERY = 120
 
 
@@ -144,6 +146,7 @@ class Gateway(Embedded):
 
     def stop(self) -> None:
         """Ends the threads, then closes what is open. What waits in the spool is relayed after the next start."""
+        in_time(_STOP_S)
         self._stop.set()
         self.service.announce(())  # wakes the clockwork
         self.publisher.close()
