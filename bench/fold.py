@@ -33,6 +33,7 @@ BATCH = 500
 #: Tips a second that one core must decide, and what must be left of it with a full memory.
 AIM, LEFT = 4000, 0.65
 BYTES_AIM = 1000
+LONGEST_MINUTES = 2 * 24 * 60
 _TRAINING = Path(__file__).parents[1] / "training"
 _SYLLABLES = "李王张刘陈杨赵黄周吴徐孙胡朱高林何郭马罗梁宋郑谢韩唐冯董程曹袁邓许傅沈曾彭吕苏卢蒋蔡贾丁魏薛叶阎余潘杜戴夏钟汪田姜范方石姚谭廖邹熊金陆郝孔白崔康毛邱秦江史顾侯邵孟龙段雷钱汤尹黎易常武乔贺赖龚文"
 _CHANNELS: dict[str, Any] = {"wechat": "volunteer"}
@@ -58,6 +59,8 @@ def incidents() -> list[list[Line]]:
             at = parse_time(time_)
             key = f"{path.name}/{name}"
             minutes = (at - began.setdefault(key, at)) // MINUTE
+            if minutes > LONGEST_MINUTES:
+                continue  # It would lie days ahead of all others at the stream's end.
             told = Line(minutes, _CHANNELS.get(channel, channel), reporter, latitude != "-", text)
             found.setdefault(key, []).append(told)
     for path in sorted(_TRAINING.glob("texts/*.tsv")):
@@ -122,9 +125,10 @@ class Runtime:
         """Decides them in batches -> tips a second of this process's own time."""
         position = self.fold.position
         records: list[tuple[int, Input]] = [(position + i, tip) for i, tip in enumerate(tips, 1)]
-        # As a long-lived process does once it has started: what is there stays, and is not looked through again.
+        # As `serve` does once it has started: what is there stays, and is not looked through again.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
         began = time.process_time()
         for i in range(0, len(records), BATCH):
             for output in self.fold.apply(records[i : i + BATCH]):

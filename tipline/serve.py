@@ -172,8 +172,10 @@ class Embedded:
     def start(self) -> None:
         """Starts the threads: a runtime a county, the stations' clock work (escalation, leases) and their outbox."""
         # What is remembered stays for months: looking through all of it for garbage would stop every answer meanwhile.
+        # Deciding makes many objects and hardly a cycle, so that looking seldom is enough.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
         for runtime in self.runtimes:
             self._spawn(f"runtime-{runtime.county}", functools.partial(runtime.run, self._stop, self.store.intake.wait))
         self._spawn("clockwork", lambda: self.service.run(self._stop))

@@ -17,6 +17,7 @@ import math
 import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha1
 from itertools import pairwise
 from operator import itemgetter
 from typing import Final, NamedTuple
@@ -146,8 +147,8 @@ class Groups:
         self.incidents: dict[str, Incident] = {}
         #: Incident id -> the one it was merged into.
         self.merged: dict[str, str] = {}
-        #: Window number -> key -> tips, in order of arrival.
-        self._index: dict[int, dict[str | int, list[Traits]]] = {}
+        #: Window number -> key -> tips, in order of arrival; most keys are one tip's alone, and then no list is made for it.
+        self._index: dict[int, dict[str | int, Traits | list[Traits]]] = {}
         #: Name -> ids of tips, in order of arrival.
         self._named: dict[str, list[str]] = {}
         self._scripts: dict[str, deque[_Script]] = {}
@@ -209,7 +210,9 @@ class Groups:
         index = self._index.setdefault(tip.seen // pair.LONGEST_WINDOW, {})
         for key in _posted(tip, _keys(tip) if keys is None else keys):
             if (postings := index.get(key)) is None:
-                index[key] = [tip]
+                index[key] = tip
+            elif isinstance(postings, Traits):
+                index[key] = [postings, tip]
             else:
                 postings.append(tip)
         for name in tip.names:
@@ -303,13 +306,19 @@ class Groups:
         """Tips that share evidence and lie in the window: the most evidence first, then by id."""
         window = pair.LONGEST_WINDOW
         seen, number = tip.seen, tip.seen // window
-        indexes = [index for n in (number - 1, number, number + 1) if (index := self._index.get(n)) is not None]
+        sought = _sought(tip, keys)
         found: dict[Traits, int] = {}
-        for key, weight in _sought(tip, keys):
-            for index in indexes:
-                if (postings := index.get(key)) is not None:
-                    for other in postings if len(postings) <= MOST_POSTINGS else postings[-MOST_POSTINGS:]:
-                        found[other] = found.get(other, 0) + weight
+        weight_of = found.get
+        for index in [index for n in (number - 1, number, number + 1) if (index := self._index.get(n)) is not None]:
+            posted = index.get
+            for key, weight in sought:
+                if (postings := posted(key)) is None:
+                    continue
+                if isinstance(postings, Traits):
+                    found[postings] = weight_of(postings, 0) + weight
+                    continue
+                for other in postings if len(postings) <= MOST_POSTINGS else postings[-MOST_POSTINGS:]:
+                    found[other] = weight_of(other, 0) + weight
         strong = [
             (-weight, other.tip_id, other)
             for other, weight in found.items()
@@ -327,7 +336,7 @@ class Groups:
     def _open(self, anchor: str, position: int) -> Incident:
         """A new incident; its id follows from the tip that opens it and how many that tip has opened before."""
         turn = self.tips[anchor].opened + 1
-        return self.adopt(Incident(str(uuid.uuid5(NAMESPACE, anchor if turn == 1 else f"{anchor}/{turn}")), anchor, position))
+        return self.adopt(Incident(_uuid5(anchor if turn == 1 else f"{anchor}/{turn}"), anchor, position))
 
     def adopt(self, incident: Incident) -> Incident:
         """Registers an incident (also when the state is rebuilt)."""
@@ -515,7 +524,7 @@ class Groups:
         other = self.incidents[self.tips[found[1]].incident]
         began = other.pattern_id is None
         if began:
-            other.pattern_id = str(uuid.uuid5(NAMESPACE, f"pattern/{other.id}"))
+            other.pattern_id = _uuid5(f"pattern/{other.id}")
         incident.pattern_id = other.pattern_id
         return (incident.id, other.id) if began else (incident.id,)
 
@@ -619,6 +628,14 @@ class Groups:
             incident.tips = tuple([t for t in incident.tips if t != tip.tip_id])
             if not incident.tips:
                 del self.incidents[incident.id]
+
+
+def _uuid5(name: str) -> str:
+    """A version 5 UUID (RFC 9562) of our namespace, in a fraction of the time that `uuid.uuid5` takes to make an object."""
+    digest = sha1(NAMESPACE.bytes + name.encode(), usedforsecurity=False).digest()[:16]
+    number = int.from_bytes(digest) & ~(0xF000 << 64) & ~(0xC000 << 48) | 5 << 76 | 1 << 63
+    text = f"{number:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def _checked(weights: pair.Weights) -> pair.Weights:

@@ -86,8 +86,8 @@ def forbidden(a: Traits, b: Traits) -> bool:
         return True
     if a.lat is not None and b.lat is not None and kilometres(a, b) > _FAR_KM:
         return True
-    if kinds_apart(a, b) or (a.channel == b.channel == "bot" and townships_apart(a, b)):
-        return True  # Forms and sensors are alike in words whatever happened: their places count.
+    if kinds_apart(a, b) or (townships_apart(a, b) and not reporter_same(a, b)):
+        return True
     if a.category == b.category == "fraud" and a.money and b.money and not reporter_same(a, b):
         if not ((a.concepts ^ b.concepts) & STOPPED or about_equal(a.money, b.money)):
             # Another victim's sum - unless two voices tell of it in their own words within the hour.

@@ -177,7 +177,8 @@ class Traits(Remembered):
     @classmethod
     def load(cls, tip_id: str, dumped: list[Any]) -> Traits:
         """The inverse of `dump`."""
-        traits = cls(tip_id, dumped[0], dumped[1])
+        # Most tips tell no time of their own: one number serves for both.
+        traits = cls(tip_id, dumped[1] if dumped[0] == dumped[1] else dumped[0], dumped[1])
         traits.category, traits.confidence = intern(dumped[2]), dumped[4]
         traits.subtype = dumped[3] and intern(dumped[3])
         traits.urgent = bool(dumped[5])

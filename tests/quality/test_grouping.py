@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def test_a_countys_day_joins_few_strangers_and_most_that_belong_together() -> No
     truth = {row: incident for row, incident in labels().items() if incident is not None}
     said = scored(truth, {row: demo_day()[row]["incident_id"] for row in truth})
     assert said["pairwise_recall"] >= 0.85 and said["pairwise_precision"] >= 0.88, said
-    assert said["falsely_joined"] <= 0.06, said
+    assert said["falsely_joined"] <= 0.055, said
 
 
 def test_strangers_of_two_townships_are_never_joined() -> None:
@@ -87,7 +88,7 @@ def test_publicity_stays_by_itself() -> None:
 
 @pytest.mark.parametrize(
     ("name", "precision", "recall", "falsely_joined"),
-    [("group-a.jsonl", 0.80, 0.52, 0.11), ("group-b.jsonl", 0.70, 0.34, 0.08), ("group-mixed.jsonl", 0.72, 0.62, 0.10)],
+    [("group-a.jsonl", 0.82, 0.62, 0.12), ("group-b.jsonl", 0.78, 0.48, 0.07), ("group-mixed.jsonl", 0.74, 0.70, 0.08)],
 )
 def test_dense_files(name: str, precision: float, recall: float, falsely_joined: float) -> None:
     texts = read_labelled(HERE / name, "anping")
@@ -113,7 +114,7 @@ def test_a_day_of_five_hundred_tips_keeps_its_incidents_apart() -> None:
     told.sort(key=lambda t: (t.tip.received_at, t.id))
     grouped = group(told, load_county(find_county("anping")), load_model())
     said = group_figures(grouped, intervals=False)
-    assert said["falsely_joined"] <= 0.06 and said["pairwise_recall"] >= 0.5, said
+    assert said["falsely_joined"] <= 0.13 and said["pairwise_recall"] >= 0.7, said
     largest = max(Counter(g.said for g in grouped).values())
     assert largest <= 8, said
 
@@ -126,3 +127,18 @@ def test_the_page_beside_the_model_speaks_of_this_model() -> None:
     assert model.digest == hashlib.sha256(data).hexdigest()
     assert len(model.pair_weights.features) == len(FEATURES) + 1
     assert f"joins from {model.meta['pairs']['join']}" in page
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_countys_day_falls_into_the_same_incidents_in_any_order(seed: int) -> None:
+    parsed = [Parsed(n, row.submission(MIDNIGHT, 480), None) for n, row in enumerate(read_day(), 1)]
+    random.Random(seed).shuffle(parsed)
+    decided = [json.loads(line) for _, line in process(parsed, load_county(find_county("anping")), load_model())]
+    assert partition(decided) == partition(demo_day().values())
+
+
+def partition(decided: Iterable[dict[str, Any]]) -> set[frozenset[str]]:
+    incidents: dict[str, set[str]] = defaultdict(set)
+    for decision in decided:
+        incidents[decision["incident_id"]].add(decision["message_id"])
+    return {frozenset(rows) for rows in incidents.values()}
