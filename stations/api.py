@@ -1,8 +1,7 @@
 """The stations' side of HTTP: queues, moves, incidents, corrections, statistics and the live stream.
 
 Roles: a station its own queue; county and admin every queue of the county; statistics also for statistician and ops.
-Another role is
-refused (403), another station's object does not exist (404).
+Another role is refused (403), another station's object does not exist (404).
 """
 
 from __future__ import annotations

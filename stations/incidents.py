@@ -1,8 +1,7 @@
 """Incidents as stations see them: the timeline with every reason, suggested duplicates, and corrections by people.
 
 A correction (merge, split, relabel, relocate) changes no table here: it goes into the county's input as a record, in
-one transaction
-with its event, and comes back as revised decisions.
+one transaction with its event, and comes back as revised decisions.
 """
 
 from __future__ import annotations

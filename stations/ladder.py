@@ -1,8 +1,7 @@
 """The ladder: how long each clock runs, and who is next. Pure: times come in, times and places go out.
 
 Three clocks run from the moment an assignment reached its level (`since`): claim, act, resolve. Which one is running
-follows from
-the status; only work moves it on. Returns, transfers, edits and an empty rota stop none of them.
+follows from the status; only work moves it on. Returns, transfers, edits and an empty rota stop none of them.
 """
 
 from __future__ import annotations
@@ -84,11 +83,10 @@ class Ladders:
         return self.of(item).arbiter
 
     def after_return(self, item: Assignment, cc: Collection[str]) -> Step | None:
-        """Where an item goes that its station returns, with this return counted in `item.returns`; None: it must stay.
+        """Where an item that its station returns goes, this return counted in `item.returns`; None: it must stay.
 
         First to a cc station that has not returned it yet, else to the triage desk; after N returns to the arbiter.
-        What is
-        restricted goes from hand to hand among the restricted only.
+        What is restricted goes from hand to hand among the restricted only.
         """
         ladder = self.of(item)
         arbiter = ladder.arbiter
@@ -128,8 +126,7 @@ def run_clock(ladders: Ladders, item: Assignment, now: int) -> None:
     """Sets the clock that runs in the item's status, counted from `since`.
 
     An act clock that has ended was stopped by work before, or it would have sent the item up: who takes the item over
-    has its time
-    again, but not beyond the resolve clock.
+    has its time again, but not beyond the resolve clock.
     """
     item.overdue = False
     if item.status == "resolved":

@@ -1,10 +1,8 @@
 """The life of an assignment: one table of moves, and what each does. Pure: no database, no clock.
 
-Statuses: open -> claimed -> acknowledged -> in_progress -> resolved. A claim holds by a lease that runs out to `open`;
-acknowledging
-ends the lease and sets an owner. Returned, transferred, escalated and reopened put it back to `open` at its new place.
-What nobody
-does by hand happens by itself at its exact moment: `settle`.
+Statuses: open -> claimed -> acknowledged -> in_progress -> resolved. A claim holds by a lease that runs out to
+`open`; acknowledging ends the lease and sets an owner. Returned, transferred, escalated and reopened put it back to
+`open` at its new place. What nobody does by hand happens by itself at its exact moment: `settle`.
 """
 
 from __future__ import annotations

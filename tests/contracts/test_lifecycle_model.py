@@ -1,8 +1,7 @@
 """The life cycle against a simple model of it, driven by hypothesis, on SQLite and PostgreSQL.
 
-The model knows the police's ladder by heart (claim 2 h, act 24 h, resolve 10 d and at the county 30 d, all wall clocks)
-and nothing of
-the code: a status, a place, a few times.
+The model knows the police's ladder by heart (claim 2 h, act 24 h, resolve 10 d and at the county 30 d, all wall
+clocks) and nothing of the code: a status, a place, a few times.
 """
 
 from __future__ import annotations
