@@ -551,6 +551,10 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "evidence.source": ("来源", "the source"),
     "detail.a threat or a weapon": ("有威胁或凶器", "a threat or a weapon"),
     "detail.somebody's life, now": ("有人有生命危险", "somebody's life, now"),
+    "detail.somebody's own life, and no quarrel is told": (
+        "有人要轻生，没有说到吵架",
+        "somebody's own life, and no quarrel is told",
+    ),
     "detail.the bank may still hold the money": ("刚转账，银行可能还来得及止付", "the bank may still hold the money"),
     "detail.the text is nothing but marks": ("只有符号", "the text is nothing but marks"),
     "detail.the text says that it is over": ("文中说已经结束", "the text says that it is over"),

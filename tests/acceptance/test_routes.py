@@ -16,7 +16,7 @@ import pytest
 from starlette.routing import Route
 
 from schemas.vocabulary import ROLES
-from stations.pages import page_routes
+from stations.pages import Site, page_routes
 from tests.acceptance.test_stations_api import scope
 from tests.town import Town
 from tipline.ops_http import openapi_document
@@ -133,7 +133,7 @@ def plain(path: str) -> str:
 
 
 def test_the_document_names_every_route_of_the_app_and_no_other(town: Town) -> None:
-    pages = {(method, plain(route.path)) for route in page_routes(town.embedded.pages) if isinstance(route, Route) for method in route.methods or ()}
+    pages = {(method, plain(route.path)) for route in page_routes(Site(town.embedded.pages)) if isinstance(route, Route) for method in route.methods or ()}
     app = {(method, plain(route.path)) for route in town.app.routes if isinstance(route, Route) for method in route.methods or ()}
     described = {(method, plain(path)) for method, path, _ in operations()}
     assert {one for one in app - pages if one[0] != "HEAD"} == described

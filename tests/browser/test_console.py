@@ -29,6 +29,7 @@ webdriver = (
     else __import__("selenium.webdriver").webdriver
 )
 
+from selenium.common.exceptions import TimeoutException  # noqa: E402
 from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
@@ -96,7 +97,10 @@ class Window:
 
     def sees(self, words: str) -> None:
         """Waits for the words on a whole page: its scripts, which come last, hear the next key."""
-        self.until(lambda: words in self.text() and self.js("return document.readyState") == "complete")
+        try:
+            self.until(lambda: words in self.text() and self.js("return document.readyState") == "complete")
+        except TimeoutException:
+            raise AssertionError(f"{words!r} does not stand on {self.driver.current_url}:\n{self.text()}") from None
 
     def keys(self, *keys: str) -> None:
         from selenium.webdriver import ActionChains
