@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -167,6 +168,8 @@ class Fold:
         self.groups = Groups(model.pair_weights, _thresholds(self.county, self.model))
         #: Decisions of the batch at hand, which `recall` cannot know yet.
         self._fresh: dict[str, Decision] = {}
+        #: What the next tips of the batch say by themselves.
+        self._read: dict[str, tuple[Facts, Traits]] = {}
         #: Keys of records other than tips that took effect: redelivered ones do nothing more.
         self._decided: set[str] = set()
         self.position = 0
@@ -187,15 +190,30 @@ class Fold:
         """
         self._fresh.clear()
         outputs: list[Output] = []
-        for position, record in records:
-            if position <= self.position:
-                continue
-            try:
-                outputs.extend(self._one(position, record))
-            except Exception as error:
-                raise FoldFailed(position, error) from error
-            self.position = position
+        for _, run in groupby(records, lambda item: isinstance(item[1], Tip)):
+            together = list(run)
+            self._read_ahead(together)
+            for position, record in together:
+                if position <= self.position:
+                    continue
+                try:
+                    outputs.extend(self._one(position, record))
+                except Exception as error:
+                    raise FoldFailed(position, error) from error
+                self.position = position
         return outputs
+
+    def _read_ahead(self, run: Sequence[tuple[int, Input]]) -> None:
+        """Reads what the tips of a run say by themselves, one stage after the other for all: the words and weights that a
+        stage looks up then stay in the processor's cache. No record between them changes the county or the model."""
+        self._read.clear()
+        for position, record in run:
+            if isinstance(record, Tip) and position > self.position and record.tip_id not in self.groups.tips:
+                try:
+                    facts = analyse(self.county, self.model, record)
+                    self._read[record.tip_id] = facts, self.traits(facts)
+                except Exception as error:
+                    raise FoldFailed(position, error) from error
 
     def _one(self, position: int, record: Input) -> list[Output]:
         if isinstance(record, Tip):
@@ -224,8 +242,7 @@ class Fold:
     # --- a tip -----------------------------------------------------------------------------------------------------------
 
     def _tip(self, position: int, tip: Tip) -> list[Output]:
-        facts = analyse(self.county, self.model, tip)
-        remembered = self.traits(facts)
+        facts, remembered = self._read.pop(tip.tip_id)
         placed = self.groups.place(remembered, position)
         incident = self.groups.incidents[remembered.incident]
         reasons = [*facts.reasons, *facts.classified.reasons, *facts.located.reasons]

@@ -175,12 +175,12 @@ class Model:
         grams, classes = self.vocabulary.rows(text)
         count, width = len(grams), self._width
         at = np.array([*grams, *classes, -1], dtype=np.intp)
-        values = self._idf[at]
+        values = self._idf.take(at)
         # Classes and the last row, which holds the bias, have no share in the length; their values are fixed.
         values *= 1.0 / (math.sqrt(float(values.dot(values))) or 1.0)
         values[count:] = self._class_value
         values[-1] = 1.0
-        sums = values.dot(self._weights[at])
+        sums = values.dot(self._weights.take(at, axis=0))
         hidden = sums[self._hidden :]
         logits = np.maximum(hidden, 0.0, out=hidden).dot(self._output)
         logits += sums[: self._hidden]
