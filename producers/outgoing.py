@@ -35,6 +35,7 @@ _LEFT: Final = frozenset({410})
 _NO_CHAT: Final = frozenset({400, 401, 403, 404, 410})
 
 _WORDS: Final[Mapping[str, tuple[str, str]]] = {
+    "with_station": ("您反映的情况已收到，并已转给负责的单位。", "What you reported has been received and is with the station in charge."),
     "in_work": ("您反映的情况正在办理。", "What you reported is being worked on."),
     "closed": ("您反映的情况已办结。情况又有变化，请再报送一次。", "What you reported has been closed. If something changes, please report again."),
 }  # fmt: skip
@@ -55,6 +56,12 @@ class Outgoing:
         self._receipt_of = receipt_of
         self._post = post
         self._sign = sign
+
+    def reaches(self, source: str) -> bool:
+        """See `streams.ports.Answering`."""
+        standard, telegram = self._hook_of("standard", source), self._hook_of("telegram", source)
+        by_url = standard is not None and bool(standard.secret.url)
+        return by_url or (telegram is not None and bool(telegram.secret.bot_token))
 
     def reply(self, reply: Reply) -> bool:
         """See `streams.ports.Answering`."""

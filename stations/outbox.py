@@ -14,10 +14,10 @@ import hmac
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import Engine, and_, or_, select, update
+from sqlalchemy import Connection, Engine, and_, func, or_, select, update
 
 from schemas.errors import Rejected, TiplineError, Unavailable
 from schemas.records import Tip
@@ -26,8 +26,9 @@ from sinks.database import insert_new, reading, writing
 from sinks.outbox import derived_id, put
 from sinks.sink import position, set_position
 from sinks.statistics import tips_of
-from sinks.tables import outbox, positions
+from sinks.tables import decisions, incident_tips, incidents, outbox, positions
 from stations.desk import Desk
+from stations.status import of_incident
 from streams.ports import Answering, Clock, Principal, Reply
 
 #: Waiting after the first failure; it doubles up to the most.
@@ -62,6 +63,22 @@ class Row(msgspec.Struct, frozen=True):
     attempts: int
 
 
+#: The log of decisions with where each tip is by now; a change of state has no tip.
+_ARRIVED: Final = (
+    select(
+        decisions.c.seq,
+        decisions.c.tip_id,
+        decisions.c.revision,
+        incidents.c.incident_id,
+        incidents.c.no_action,
+        incident_tips.c.source,
+        incident_tips.c.received_at,
+    )
+    .outerjoin(incident_tips, incident_tips.c.tip_id == decisions.c.tip_id)
+    .outerjoin(incidents, incidents.c.incident_id == incident_tips.c.incident_id)
+    .order_by(decisions.c.seq)
+    .limit(_BATCH)
+)
 _WAITING: Final = select(*(outbox.c[name] for name in Row.__struct_fields__)).where(outbox.c.done_at.is_(None))
 
 
@@ -125,13 +142,45 @@ class Outbox:
     # --- replies ----------------------------------------------------------------------------------------------------------
 
     def replies(self, channel: Answering, tip_of: TipOf, offsets: Mapping[str, int]) -> int:
-        """Answers the reporters of incidents whose public status changed, each reporter once a status -> how many."""
-        if not self._waits("reply"):
+        """Answers reporters: each hears once of every public status that their incident has or comes to -> how many."""
+        arrived = [county for county in offsets if self._arrived(county)]
+        if not arrived and not self._waits("reply"):
             return 0
         with self._turn("reply") as mine:
+            for county in arrived:
+                while mine() and self._greet(county, channel, tip_of):
+                    pass
             if mine():
                 self._address(tip_of)
             return self._answer(channel, tip_of, offsets, mine)
+
+    def _arrived(self, county: str) -> bool:
+        """Whether decisions were written that no reporter heard of."""
+        with reading(self._engine) as connection:
+            newest = connection.execute(select(func.max(decisions.c.seq)).where(decisions.c.county == county)).scalar()
+            return newest is not None and newest > position(connection, "reply", "decisions", county)
+
+    def _greet(self, county: str, channel: Answering, tip_of: TipOf) -> bool:
+        """Tells whoever reported how their incident stands now: with a station, or in work since somebody else's report.
+        Returns whether there may be more."""
+        now = self._clock()
+        with reading(self._engine) as connection:
+            after = position(connection, "reply", "decisions", county)
+            rows = connection.execute(_ARRIVED.where(decisions.c.county == county, decisions.c.seq > after)).all()
+            told = [
+                (row, of_incident(connection, row.incident_id))
+                for row in rows
+                if row.revision == 1 and not row.no_action and now - row.received_at < GIVE_UP_MS and channel.reaches(row.source)
+            ]
+        with writing(self._engine) as connection:
+            for row, stands in told:
+                if stands.status != "received":
+                    since = max(row.received_at, stands.at or 0)
+                    news = {"incident_id": row.incident_id, "status": stands.status, "at": since}
+                    self._put_answer(connection, county, news, row.tip_id, row.source, tip_of)
+            if rows:
+                set_position(connection, "reply", "decisions", county, rows[-1].seq)
+        return len(rows) == _BATCH
 
     def _address(self, tip_of: TipOf) -> None:
         """One thing to send for each reporter, instead of one for the incident: each is told, and fails, by itself."""
@@ -143,15 +192,19 @@ class Outbox:
             told = msgspec.json.decode(row.value)
             with writing(self._engine) as connection:
                 for tip in tips:
-                    known = tip_of(tip["tip_id"])
-                    reporter = None if known is None else known.reporter
-                    # Without a pseudonym each tip is a reporter of its own.
-                    who = f"{tip['source']}/{reporter}" if reporter is not None else tip["tip_id"]
-                    key = derived_id("answer", told["incident_id"], told["status"], who)
-                    value = msgspec.json.encode({**told, "source": tip["source"], "reporter": reporter})
-                    now, county, target = self._clock(), row.county, tip["tip_id"]
-                    put(connection, "answer", county=county, key=key, target=target, value=value, now=now)
+                    self._put_answer(connection, row.county, told, tip["tip_id"], tip["source"], tip_of)
                 connection.execute(update(outbox).where(outbox.c.id == row.id).values(done_at=self._clock()))
+
+    def _put_answer(
+        self, connection: Connection, county: str, told: dict[str, Any], tip_id: str, source: str, tip_of: TipOf
+    ) -> None:
+        """A status for one reporter, once. Without a pseudonym each tip is a reporter of its own."""
+        known = tip_of(tip_id)
+        reporter = None if known is None else known.reporter
+        who = f"{source}/{reporter}" if reporter is not None else tip_id
+        key = derived_id("answer", told["incident_id"], told["status"], who)
+        value = msgspec.json.encode({**told, "source": source, "reporter": reporter})
+        put(connection, "answer", county=county, key=key, target=tip_id, value=value, now=self._clock())
 
     def _answer(
         self, channel: Answering, tip_of: TipOf, offsets: Mapping[str, int], mine: Callable[[], bool]

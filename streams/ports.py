@@ -91,6 +91,9 @@ class Reply(msgspec.Struct, frozen=True):
 class Answering(Protocol):
     """The outgoing side of the channels."""
 
+    def reaches(self, source: str) -> bool:
+        """Whether there is a way back to those who write from a source."""
+
     def reply(self, reply: Reply) -> bool:
         """Tells the reporter where they wrote from; False where the channel has no way back.
 

@@ -148,11 +148,14 @@ def check_events(receiver: Receiver, secret: str, item: str) -> None:
 
 def check_replies(receiver: Receiver, served: Served, partner: str) -> None:
     """What the reporters were told: the partner again after its 500, the group under the message."""
-    replies = until(lambda: [entry for entry in receiver.got if entry[0] == "/partner"][1:])
-    assert signed(partner, replies[0][1], replies[0][2])
-    said = json.loads(replies[0][2])
-    assert (said["type"], said["data"]["message_id"], said["data"]["status"]) == ("tip.status", "w-1", "in_work")
-    (in_group,) = until(lambda: receiver.at(IN_GROUP))
+    until(lambda: receiver.at("/partner")[2:])
+    replies = [entry for entry in receiver.got if entry[0] == "/partner"]
+    assert all(signed(partner, headers, body) for _, headers, body in replies)
+    said = [json.loads(body) for _, _, body in replies]
+    assert {(one["type"], one["data"]["message_id"]) for one in said} == {("tip.status", "w-1")}
+    assert [one["data"]["status"] for one in said] == ["with_station", "with_station", "in_work"]
+    assert replies[0][1]["webhook-id"] == replies[1][1]["webhook-id"] != replies[2][1]["webhook-id"]
+    _, in_group = until(lambda: receiver.at(IN_GROUP)[1:] and receiver.at(IN_GROUP))
     assert in_group["chat_id"] == -100500 and in_group["reply_parameters"]["message_id"] == 77
     with Client(served, make_token(served.data, "intake", source="partner:water")) as door:
         assert door.get(f"/v1/receipts/{in_group['text'].split()[-1]}").document["status"] == "in_work"
@@ -165,6 +168,7 @@ def test_a_stations_own_system_and_the_reporters_are_told(served: Served, receiv
     # Down, then a redirect that a signed body must not follow.
     receiver.answers = {"/station": [503, 307], "/partner": [500]}
     report(served, group)
+    until(lambda: receiver.at("/partner")[1:] and receiver.at(IN_GROUP))
     item = take(served)
     check_events(receiver, secret, item)
     check_replies(receiver, served, partner)
@@ -173,11 +177,11 @@ def test_a_stations_own_system_and_the_reporters_are_told(served: Served, receiv
     assert served.stop() == 0
     served.start()
     close(served, item)
-    until(lambda: receiver.at(IN_GROUP)[1:] and receiver.at("/partner")[2:])
+    until(lambda: receiver.at(IN_GROUP)[2:] and receiver.at("/partner")[3:])
     until(lambda: receiver.at("/station")[-1]["type"] == "assignment.resolved")
     fresh = [(path, headers.get("webhook-id")) for path, headers, _ in receiver.got[before:]]
     assert len(fresh) == 3 == len(set(fresh))
-    assert [one["data"]["status"] for one in receiver.at("/partner")] == ["in_work", "in_work", "closed"]
+    assert [one["data"]["status"] for one in receiver.at("/partner")] == ["with_station", "with_station", "in_work", "closed"]
 
 
 @pytest.mark.parametrize(

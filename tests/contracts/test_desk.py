@@ -865,6 +865,10 @@ class Phone:
     def __init__(self) -> None:
         self.said: list[Reply] = []
         self.away: set[str] = set()
+        self.mute: set[str] = set()
+
+    def reaches(self, source: str) -> bool:
+        return source not in self.mute
 
     def reply(self, reply: Reply) -> bool:
         if reply.source in self.away:
@@ -892,6 +896,9 @@ def test_each_reporter_is_told_once_a_status(office: Office) -> None:
     )
     phone, out = Phone(), outbox(office)
     tell = lambda: out.replies(phone, tip_of, {COUNTY: 480})  # noqa: E731
+    assert (tell(), tell()) == (2, 0)
+    assert sorted((reply.status, str(reply.reporter)) for reply in phone.said) == [("with_station", "None"), ("with_station", "r1")]
+    phone.said.clear()
     office.claim(POLICE)
     office.move("i", "acknowledge")
     office.move("i", "start")
@@ -920,6 +927,31 @@ def test_a_channel_that_is_away_repeats_no_reply_to_those_who_have_it(office: Of
     phone.away = set()
     assert out.replies(phone, tip_of, {COUNTY: 480}) == 1
     assert [reply.source for reply in phone.said] == ["wechat:xiliangwa-3", "hotline:1"]
+
+
+def test_who_reports_what_is_in_work_already_hears_so_and_publicity_is_not_answered(office: Office) -> None:
+    office.decide(police("a", "i"), police("n", "n", no_action=True, position=2))
+    phone, out = Phone(), outbox(office)
+    tell = lambda: out.replies(phone, tip_of, {COUNTY: 480})  # noqa: E731
+    tell()
+    office.claim(POLICE)
+    office.move("i", "acknowledge")
+    tell()
+    office.decide(police("c", "i", link="duplicate", position=3))
+    tell()
+    said = [(reply.status, reply.message_id) for reply in phone.said]
+    assert said == [("with_station", "a"), ("in_work", "a"), ("in_work", "c")]
+
+
+def test_old_reports_and_sources_without_a_way_back_are_not_greeted(office: Office) -> None:
+    office.decide(police("a", "a"), police("c", "c", source="hotline:1", position=2))
+    phone, out = Phone(), outbox(office)
+    phone.mute = {"hotline:1"}
+    office.now = START + 4 * DAY
+    assert out.replies(phone, tip_of, {COUNTY: 480}) == 0
+    office.decide(police("b", "b", received_at=format_time(office.now), position=3))
+    assert out.replies(phone, tip_of, {COUNTY: 480}) == 1
+    assert [reply.message_id for reply in phone.said] == ["b"]
 
 
 def test_a_stations_own_system_hears_every_event_once_in_order_and_signed(office: Office) -> None:
