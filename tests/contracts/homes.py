@@ -312,14 +312,13 @@ class Memory(Home):
 
 
 class Embedded(Home):
-    """The runtime of one machine over its log on disk, in small batches."""
-
-    BATCH = 7
+    """The runtime of one machine over its log on disk, in small batches: they do not matter."""
 
     def __init__(self, folder: Path, county: str, flag: Path, database: str = "", mirror: Home | None = None, log: InputLog | None = None) -> None:
         """With a `log` of somebody else's it is that one which is decided."""
         super().__init__(Store(load_settings({}, {"data": str(folder), "database": database})), county, flag, mirror)
         self._log: InputLog = log or self.store.intake
+        self._limit = 7 if log is None else 256
         self._appended = 0
         if log is None:
             self._begin()
@@ -336,7 +335,7 @@ class Embedded(Home):
             connection.close()
 
     def settle(self) -> None:
-        while self._runtime.run_once(self.BATCH):
+        while self._runtime.run_once(self._limit):
             pass
 
     def restart(self) -> None:
