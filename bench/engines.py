@@ -19,7 +19,7 @@ from streams.breaker import Breaker
 from streams.distributed.app import BATCH
 from streams.distributed.decider import Decider
 from streams.distributed.envelope import Sendable
-from streams.distributed.past import first_bundle
+from streams.distributed.past import first_bundles
 from streams.ports import Row
 from tipline.distributed import fold_maker, logging_to_stderr, run_worker
 from tipline.settings import load_settings
@@ -45,7 +45,7 @@ def _server() -> str:
 
 
 def _decider() -> Decider:
-    return Decider("anping", fold_maker(_store(), first_bundle([_server()], 0)), Breaker())
+    return Decider("anping", fold_maker(_store(), first_bundles([_server()], [0])[0]), Breaker())
 
 
 def faust() -> None:

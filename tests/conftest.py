@@ -6,10 +6,12 @@ A component that is missing skips its tests with the reason; where CI=true it fa
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -58,12 +60,22 @@ def postgres_template(postgres_server: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def _databases() -> Iterator[list[int]]:
-    yield [0]
+def postgres_database(postgres_server: str, postgres_template: str) -> Callable[[], AbstractContextManager[str]]:
+    """Makes an empty, migrated database -> its URL, for as long as the context lasts."""
+    numbers = itertools.count(1)
+
+    @contextmanager
+    def make() -> Iterator[str]:
+        name = f"tipline_{next(numbers)}"
+        _administer(postgres_server, f"CREATE DATABASE {name} TEMPLATE {postgres_template}")
+        yield _named(postgres_server, name)
+        _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+    return make
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path, _databases: list[int]) -> Iterator[str]:
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """URL of an empty, migrated database: SQLite, then PostgreSQL."""
     if request.param == "sqlite":
         from sinks.database import migrate, open_database
@@ -74,13 +86,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path, _databases: lis
         engine.dispose()
         yield url
         return
-    server: str = request.getfixturevalue("postgres_server")
-    template: str = request.getfixturevalue("postgres_template")
-    _databases[0] += 1
-    name = f"tipline_{_databases[0]}"
-    _administer(server, f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield _named(server, name)
-    _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+    with request.getfixturevalue("postgres_database")() as url:
+        yield url
 
 
 def _named(server: str, database: str) -> str:

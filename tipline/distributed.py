@@ -23,7 +23,7 @@ from schemas.times import format_time
 from streams.pipeline import Fold
 from streams.ports import Authority, Principal
 from tipline.metrics import PrometheusMetrics
-from tipline.store import Store, entropy, now_ms
+from tipline.store import NoDatabase, Store, entropy, now_ms
 
 if TYPE_CHECKING:
     from streams.distributed.app import Plan, Putaside, Room
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("tipline.distributed")
 
 #: A stop that takes longer is cut short: everything can be read again.
-STOP_S: Final = 8.0
+STOP_S: Final = 6.0
 #: Exit status of a process that its own guard ended.
 FAULT: Final = 70
 
@@ -46,10 +46,6 @@ _TOKENS: Final = 100_000
 
 class NoLog(TiplineError):
     """TIPLINE_LOG is missing."""
-
-
-class NoDatabase(TiplineError):
-    """No database answers; the message has the address and what to check."""
 
 
 class OtherKeys(TiplineError):
@@ -211,41 +207,16 @@ def serve_metrics(metrics: PrometheusMetrics, port: int | None) -> None:
 
 def open_store(settings: Settings) -> Store:
     """The store with its database and keys, both checked. Raises NoDatabase, OtherKeys, NoLog, BadAddress."""
-    store = Store(in_bounded_time(settings))
+    store = Store(settings)
     servers(store)
     if not settings.database:
         raise NoDatabase("TIPLINE_DATABASE is not set: gateways and the sink share one database. Write TIPLINE_DATABASE=postgresql+psycopg://USER:PASSWORD@HOST/NAME")
     try:
-        reach_database(store)
         same_keys(store)
     except TiplineError:
         store.close()
         raise
     return store
-
-
-def in_bounded_time(settings: Settings) -> Settings:
-    """With a database that is given up on after some seconds, where the settings do not say how many."""
-    from sqlalchemy import make_url
-
-    if not settings.database.startswith("postgresql"):
-        return settings
-    url = make_url(settings.database)
-    if "connect_timeout" not in url.query:
-        url = url.update_query_dict({"connect_timeout": "3"})
-    return msgspec.structs.replace(settings, database=url.render_as_string(hide_password=False))
-
-
-def reach_database(store: Store) -> None:
-    """Raises NoDatabase where the work database does not answer."""
-    from sqlalchemy import make_url
-
-    try:
-        _ = store.engine
-    except Unavailable as error:
-        shown = make_url(store.database_url)
-        shown = shown.difference_update_query(["connect_timeout"])
-        raise NoDatabase(f"no database answers at {shown.render_as_string()} ({error}): check that it runs, that TIPLINE_DATABASE names it, and its user and password") from None
 
 
 def fingerprint(store: Store) -> str:

@@ -22,7 +22,7 @@ from streams.distributed.envelope import of_input
 from streams.distributed.publisher import Publisher
 from streams.distributed.relay import Positions, Relay, RelayPlan, Spool
 from streams.distributed.sink import in_force
-from streams.distributed.topics import read_layout
+from streams.distributed.topics import read_layout, refuse_later
 from streams.pipeline import Facts
 from streams.ports import Bundle
 from streams.stages.county import compile_county
@@ -63,6 +63,7 @@ class Gateway(Embedded):
         self.counties = {bundle["county"]["id"]: compile_county(bundle) for bundle in bundles}
         layout = read_layout(servers(store))
         keys_of_log(store, layout)
+        refuse_later(servers(store), layout)
         for county in self.counties:
             layout.partition(county)
         store.intake.limit_bytes(None)  # the cap is the spool's, on what is not relayed yet

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from schemas.errors import BadCounty, TiplineError
+from schemas.errors import BadCounty, TiplineError, Unavailable
 from tipline.settings import BadSettings, Settings, counties_of
 
 if TYPE_CHECKING:
@@ -32,18 +32,23 @@ class NoStore(TiplineError):
     """The data directory is missing or holds no store; the message says how to make one."""
 
 
+class NoDatabase(TiplineError):
+    """No database answers; the message has the address and what to check."""
+
+
 class Store:
     """Opens what is asked for, once each; `close` closes it."""
 
     def __init__(self, settings: Settings, *, create: bool = True) -> None:
-        """Raises NoStore when the directory does not exist (with `create` false) or cannot be made."""
+        """Raises NoStore when the directory does not exist (with `create` false) or cannot be made. On Kafka nothing of worth
+        is in it but at a gateway, so that any will do and is made."""
         self.settings = settings
         self.path = Path(settings.data)
         self._engine: Engine | None = None
         self._intake: SqliteIntake | None = None
         self._keyring: Keyring | None = None
         self._held: int | None = None
-        if not create and not self.path.is_dir():
+        if not create and not settings.log and not self.path.is_dir():
             raise NoStore(
                 f"{self.path}: there is no such data directory. Start `tipline serve --data {self.path}` once, or name another with --data or TIPLINE_DATA"
             )
@@ -81,7 +86,7 @@ class Store:
 
     @property
     def engine(self) -> Engine:
-        """The work database, migrated to this version."""
+        """The work database, migrated to this version. Raises NoDatabase where a server's does not answer."""
         if self._engine is None:
             from sqlalchemy.exc import SQLAlchemyError
 
@@ -92,15 +97,19 @@ class Store:
 
                 make_private(self.path / "work.db")
             try:
-                engine = open_database(self.database_url)
+                engine = open_database(_in_bounded_time(self.database_url))
             except (ValueError, SQLAlchemyError) as error:
                 raise BadSettings(
                     "TIPLINE_DATABASE: is no database of ours; write it like postgresql+psycopg://user@host/name"
                 ) from error
             try:
                 migrate(engine)
-            except BaseException:
+            except BaseException as error:
                 engine.dispose()
+                if isinstance(error, Unavailable) and engine.dialect.name != "sqlite":
+                    raise NoDatabase(
+                        f"no database answers at {_shown(self.database_url)} ({error}): check that it runs, that TIPLINE_DATABASE names it, and its user and password"
+                    ) from None
                 raise
             self._engine = engine
         return self._engine
@@ -180,6 +189,23 @@ class Store:
         if self._held is not None:
             os.close(self._held)
             self._held = None
+
+
+def _in_bounded_time(database: str) -> str:
+    """A server that does not answer is given up on after some seconds, where the URL does not say how many."""
+    from sqlalchemy import make_url
+
+    url = make_url(database)
+    if url.get_backend_name() == "postgresql" and "connect_timeout" not in url.query:
+        url = url.update_query_dict({"connect_timeout": "3"})
+    return url.render_as_string(hide_password=False)
+
+
+def _shown(database: str) -> str:
+    """The URL without its password."""
+    from sqlalchemy import make_url
+
+    return make_url(database).render_as_string()
 
 
 def bundles_of(settings: Settings) -> list[Bundle]:

@@ -31,8 +31,8 @@ from streams.breaker import Breaker
 from streams.distributed.decider import Bad, Decider, MakeFold
 from streams.distributed.driver import BatchSchema, Producer, Sent
 from streams.distributed.envelope import Sendable, headers, is_later
-from streams.distributed.past import end_of, first_bundle, rebuild
-from streams.distributed.topics import MAX_MESSAGE_BYTES, BadTopics, later, read_layout
+from streams.distributed.past import end_of, first_bundles, rebuild
+from streams.distributed.topics import MAX_MESSAGE_BYTES, BadTopics, later
 from streams.ports import Bundle, Clock, Metrics, Row
 
 _log = logging.getLogger("tipline.worker")
@@ -206,13 +206,9 @@ class Seat:
         return decider
 
     def _new_decider(self) -> Decider:
-        layout = read_layout(self._plan.servers)
-        county = layout.county(self._partition)
-        if county is None:
-            raise BadTopics(f"partition {self._partition} of {TIPS} is no county's")
-        self._county = county
-        bundle = first_bundle(self._plan.servers, self._partition)
-        return Decider(county, self._plan.fold_of(bundle), Breaker())
+        bundle = first_bundles(self._plan.servers, [self._partition])[self._partition]
+        self._county = bundle["county"]["id"]
+        return Decider(self._county, self._plan.fold_of(bundle), Breaker())
 
     async def _put_aside(self, bad: Sequence[Bad]) -> None:
         now = self._plan.clock()

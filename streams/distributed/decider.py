@@ -187,7 +187,7 @@ class Decider:
     def _read(self, row: Row) -> Input:
         record = decode_input(row.value)
         if record.county != self.county:
-            raise BadRecord("invalid", f"a record of another county in the partition of {self.county}")
+            raise BadRecord("invalid", f"a record of another county in the input of {self.county}")
         return record
 
     def _untouched(self, record: Input) -> bool:

@@ -9,7 +9,7 @@ left it reads nothing at all.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from kafka import KafkaConsumer, TopicPartition
@@ -20,7 +20,7 @@ from schemas.records import Change
 from schemas.topics import DECISIONS, TIPS
 from streams.distributed.decider import Decider
 from streams.distributed.envelope import Assembler, Group, decode_told, is_ours
-from streams.distributed.topics import BadTopics, later, reaching
+from streams.distributed.topics import BadTopics, edges, later, reaching
 from streams.ports import Bundle
 
 _CHUNK: Final = 2000
@@ -103,15 +103,21 @@ def _rebuild(servers: Sequence[str], partition: int, decider: Decider) -> int:
     return end
 
 
-def first_bundle(servers: Sequence[str], partition: int) -> Bundle:
-    """The county file with which a partition begins. Raises BadTopics."""
-    for records in read_through(servers, TIPS, partition):
-        for record in records:
-            try:
-                change = decode_input(record.value or b"")
-            except BadRecord:
-                change = None
-            if isinstance(change, Change) and change.bundle is not None:
-                return change.bundle
-            raise BadTopics(f"partition {partition} of {TIPS} does not begin with a county file: make the topic with `tipline topics create`")
-    raise BadTopics(f"partition {partition} of {TIPS} is empty")
+def first_bundles(servers: Sequence[str], partitions: Iterable[int]) -> dict[int, Bundle]:
+    """The county file with which each partition of `tips` begins. Raises NoBroker, BadTopics."""
+    wanted = list(partitions)
+    with reaching(servers):
+        found = {partition: _bundle(partition, record) for partition, record in edges(servers, TIPS, wanted, last=False)}
+    if empty := [partition for partition in wanted if partition not in found]:
+        raise BadTopics(f"partition {empty[0]} of {TIPS} is empty")
+    return found
+
+
+def _bundle(partition: int, record: Any) -> Bundle:
+    try:
+        change = decode_input(record.value or b"")
+    except BadRecord:
+        change = None
+    if isinstance(change, Change) and change.bundle is not None:
+        return change.bundle
+    raise BadTopics(f"partition {partition} of {TIPS} does not begin with a county file: make the topic with `tipline topics create`")

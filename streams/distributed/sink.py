@@ -29,9 +29,9 @@ from sinks.dead_letters import DeadLetter, keep
 from sinks.sink import AppliedEvents, apply_outputs, position, set_position
 from sinks.tables import decisions
 from streams.distributed.envelope import Assembler, Group, is_ours
-from streams.distributed.past import first_bundle
+from streams.distributed.past import first_bundles
 from streams.distributed.topics import BadTopics, Layout, NoBroker, later, reaching, read_layout, refuse_later
-from streams.ports import Clock, Metrics
+from streams.ports import Bundle, Clock, Metrics
 from streams.stages.county import County, compile_county
 
 _log = logging.getLogger("tipline.sink")
@@ -106,9 +106,9 @@ class Sink:
         layout = read_layout(self._plan.servers)
         if layout.partitions == self._layout.partitions:
             return
-        for county, partition in layout.partitions.items():
-            if partition not in self._readers:
-                self._readers[partition] = self._reader(county, partition)
+        fresh = {partition: county for county, partition in layout.partitions.items() if partition not in self._readers}
+        bundles = first_bundles(self._plan.servers, fresh)
+        self._readers |= {partition: self._reader(county, partition, bundles[partition]) for partition, county in fresh.items()}
         self._layout = layout
         with reading(self._plan.engine) as connection:
             dead = {p: position(connection, CONSUMER, DEAD_LETTERS, str(p)) for p in self._readers}
@@ -117,13 +117,11 @@ class Sink:
             self._consumer.seek(TopicPartition(DECISIONS, number), reader.offset)
             self._consumer.seek(TopicPartition(DEAD_LETTERS, number), dead[number])
 
-    def _reader(self, county: str, partition: int) -> _Reader:
+    def _reader(self, county: str, partition: int, first: Bundle) -> _Reader:
         with reading(self._plan.engine) as connection:
             done = position(connection, DECIDED, TIPS, county)
             offset = position(connection, CONSUMER, DECISIONS, str(partition))
-            config = in_force(connection, county)
-        if config is None:
-            config = compile_county(first_bundle(self._plan.servers, partition))
+            config = in_force(connection, county) or compile_county(first)
         self._plan.on_county(config)
         return _Reader(county, config, done, offset)
 

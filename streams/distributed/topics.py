@@ -59,10 +59,6 @@ class Layout(msgspec.Struct, frozen=True):
             raise BadTopics(f"{county} has no partition of its own in the topic {TIPS} (counties there: {known}): run `tipline topics create --county DIR` with its directory first")
         return self.partitions[county]
 
-    def county(self, partition: int) -> str | None:
-        """Whose a partition is; None for a free one."""
-        return next((county for county, own in self.partitions.items() if own == partition), None)
-
 
 def servers_of(url: str) -> list[str]:
     """`kafka://HOST:PORT[,HOST:PORT]` -> bootstrap servers. Raises BadAddress."""
@@ -126,7 +122,7 @@ def partition_counts(admin: Any) -> dict[str, int]:
 def _owners(servers: Sequence[str], count: int) -> Layout:
     owners: dict[str, int] = {}
     keyrings: set[str] = set()
-    for partition, record in _records(servers, TIPS, range(count), last=False):
+    for partition, record in edges(servers, TIPS, range(count), last=False):
         county = (record.key or b"").decode("utf-8", "replace")
         if county in owners:
             raise BadTopics(f"two partitions of {TIPS} begin as those of {county!r}: {owners[county]} and {partition}. Another program wrote there; make the topic anew")
@@ -139,7 +135,7 @@ def refuse_later(servers: Sequence[str], layout: Layout) -> None:
     """Raises BadTopics where a later version of tipline has written the newest record of a log, NoBroker."""
     with reaching(servers):
         for topic in (TIPS, DECISIONS):
-            for partition, record in _records(servers, topic, layout.partitions.values(), last=True):
+            for partition, record in edges(servers, topic, layout.partitions.values(), last=True):
                 if is_later(record.headers):
                     raise BadTopics(later(topic, partition, record.offset))
 
@@ -149,7 +145,7 @@ def later(topic: str, partition: int, offset: int) -> str:
     return f"offset {offset} in partition {partition} of {topic} was written by a later version of tipline, whose records this one does not know: run that version. Nothing is lost"
 
 
-def _records(servers: Sequence[str], topic: str, partitions: Iterable[int], last: bool) -> Iterator[tuple[int, Any]]:
+def edges(servers: Sequence[str], topic: str, partitions: Iterable[int], *, last: bool) -> Iterator[tuple[int, Any]]:
     """The first or the last record of each partition that has one."""
     consumer = KafkaConsumer(bootstrap_servers=list(servers), enable_auto_commit=False, bootstrap_timeout_ms=_CONNECT_MS, max_poll_records=1)
     try:

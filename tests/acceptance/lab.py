@@ -15,6 +15,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -335,6 +336,7 @@ class KafkaLog:
     def __init__(self, servers: list[str]) -> None:
         self._servers = servers
         self._layout = topics.read_layout(servers)
+        self._known: dict[str, list[Row]] = {}
 
     def counties(self) -> list[str]:
         """Counties that have records."""
@@ -342,16 +344,23 @@ class KafkaLog:
 
     def read(self, county: str, after: int, limit: int) -> list[Row]:
         """Up to `limit` rows with position > `after`."""
-        rows: list[Row] = []
-        seen: set[bytes] = set()
-        for records in read_through(self._servers, "tips", self._layout.partition(county)):
-            for record in records:
-                value = record.value or b""
-                if value not in seen and record.offset >= after and len(rows) < limit:
-                    rows.append(Row(record.offset + 1, (record.key or b"").decode(), value))
-                if dict(record.headers).get("ce_type") == b"tipline.tip.v1":
-                    seen.add(value)
-        return rows
+        rows = self._rows(county)
+        begin = bisect_right(rows, after, key=lambda row: row.position)
+        return rows[begin : begin + limit]
+
+    def _rows(self, county: str) -> list[Row]:
+        """All rows, as the topic stood when it was first asked for them: it is asked piece by piece."""
+        if county not in self._known:
+            rows, seen = [], set[bytes]()
+            for records in read_through(self._servers, "tips", self._layout.partition(county)):
+                for record in records:
+                    value = record.value or b""
+                    if value not in seen:
+                        rows.append(Row(record.offset + 1, (record.key or b"").decode(), value))
+                    if dict(record.headers).get("ce_type") == b"tipline.tip.v1":
+                        seen.add(value)
+            self._known[county] = rows
+        return self._known[county]
 
     def end(self, county: str) -> int:
         """The last position."""

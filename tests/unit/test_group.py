@@ -1,24 +1,12 @@
 """Which tips become one incident, by the behaviour that users see: through the whole fold, with the shipped model."""
 
-from itertools import permutations
 
 import pytest
 
 from schemas.records import Decision
-from tests.fold_made import Driven, closure, correction, driven, tip
+from tests.fold_made import Driven, correction, driven, tip
 
 STORM = "某印刷厂附近约300米电话线被盗割，电话通信中断，请求出警"
-
-
-@pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_a_storm_of_forwards_is_one_incident_in_any_order(order: tuple[int, ...]) -> None:
-    tips = [tip("a", STORM, 0), tip("b", f"【转发】{STORM}", 1.2), tip("c", f"转：{STORM}", 2.9)]
-    fold = driven([tips[i] for i in order])
-    assert len(fold.partition()) == 1
-    assert {d.corroborations for d in fold.decisions.values()} == {3}
-    assert fold.decisions["a"].link == "new" and fold.decisions["b"].link == fold.decisions["c"].link == "duplicate"
-    # One place on one queue.
-    assert len({d.station for d in fold.decisions.values()}) == 1
 
 
 def test_a_storm_of_hundreds_stays_one_incident_and_revises_few() -> None:
@@ -30,11 +18,6 @@ def test_a_storm_of_hundreds_stays_one_incident_and_revises_few() -> None:
     assert written == 2  # the new one, and the first with its count
 
 
-def test_the_same_tip_again_changes_nothing() -> None:
-    fold = driven([tip("a", STORM)])
-    assert fold.feed(tip("a", STORM, 20 * 24 * 60)) == []
-
-
 @pytest.mark.parametrize("text", ["请派人来一下", "打起来了快来人", "有人打架", "着火了"])
 @pytest.mark.parametrize("place", [None, "李各庄"])
 def test_short_texts_do_not_join_by_their_words_alone(text: str, place: str | None) -> None:
@@ -44,25 +27,6 @@ def test_short_texts_do_not_join_by_their_words_alone(text: str, place: str | No
 
 def test_a_fight_is_no_quarrel() -> None:
     assert len(driven([tip("a", "有人打架", 0), tip("b", "有人吵架", 2)]).partition()) == 2
-
-
-@pytest.mark.parametrize(
-    "text", ["邻居张某家树挡采光，跟他说了几回都不肯砍", "村东头老宅子让人撬了锁，屋里翻得乱七八糟", "村口变压器冒火花，怕着起来"]
-)
-def test_the_same_words_from_another_village_are_another_incident(text: str) -> None:
-    fold = driven([tip("a", text, 0, place="大邵村"), tip("b", text, 30, place="寺店村"), tip("c", text, 40, place="寺店村")])
-    assert fold.partition() == {frozenset({"a"}), frozenset({"b", "c"})}
-
-
-def test_victims_of_one_script_are_incidents_of_one_pattern() -> None:
-    said = "接到冒充电商客服的电话，说要退款赔付，让我共享屏幕，转了{}元才知道被骗"
-    places = ["马店镇", "马店镇", "南王庄镇", "南王庄镇", "马店镇"]
-    amounts = (3000, 8000, 1200, 500, 20000)
-    fold = driven([tip(f"t{i}", said.format(a), i * 290, place=places[i]) for i, a in enumerate(amounts)])
-    assert len(fold.partition()) == 5
-    patterns = {d.pattern_id for d in fold.decisions.values()}
-    assert len(patterns) == 1 and None not in patterns
-    assert {q.value for d in fold.decisions.values() for q in d.quantities} >= set(map(float, amounts))
 
 
 def test_victims_minutes_apart_stay_apart() -> None:
@@ -147,27 +111,6 @@ def _two_fires() -> Driven:
     )
 
 
-def test_a_merge_sticks_for_later_arrivals() -> None:
-    fold = _two_fires()
-    first, second = fold.incident("a"), fold.incident("b")
-    fold.feed(correction("merge", second, 10, into=first))
-    assert fold.incident("a") == fold.incident("b") == first
-    fold.feed(tip("c", "转：寺店村坟地着火，柏树都烧着了", 12), tip("d", "任庄村东的麦秸垛还在烧", 15, place="任庄"))
-    assert len(fold.partition()) == 1
-    assert fold.fold.groups.resolve(second) is fold.fold.groups.resolve(first)
-
-
-def test_a_split_sticks_for_later_arrivals() -> None:
-    fold = driven([tip("a", STORM, 0), tip("b", f"转发：{STORM}", 2), tip("c", STORM, 3)])
-    incident = fold.incident("a")
-    fold.feed(correction("split", incident, 10, tip_ids=("b",)))
-    assert fold.partition() == {frozenset({"a", "c"}), frozenset({"b"})}
-    assert fold.incident("a") == incident  # the id stays with those that stay
-    fold.feed(tip("d", STORM, 12), tip("e", f"转：{STORM}", 13))
-    assert fold.incident("a") != fold.incident("b")
-    assert {fold.incident("d"), fold.incident("e")} <= {fold.incident("a"), fold.incident("b")}
-
-
 def test_the_first_tip_split_away_leaves_the_id_behind() -> None:
     fold = driven([tip("a", STORM, 0), tip("b", STORM, 2), tip("c", STORM, 3)])
     incident = fold.incident("a")
@@ -194,25 +137,6 @@ def test_a_merge_lifts_an_earlier_split() -> None:
     assert len(fold.partition()) == 2
     fold.feed(correction("merge", fold.incident("b"), 12, into=fold.incident("a")))
     assert len(fold.partition()) == 1
-
-
-def test_a_report_after_the_end_is_a_recurrence() -> None:
-    fold = driven([tip("a", STORM, 0)])
-    fold.feed(closure(fold.incident("a"), 30))
-    fold.feed(tip("b", STORM, 60))  # within the grace
-    assert fold.incident("b") == fold.incident("a")
-    fold.feed(tip("c", STORM, 300))
-    assert fold.incident("c") != fold.incident("a")
-    assert fold.decisions["c"].link == "recurrence" and fold.decisions["c"].link_to == fold.incident("a")
-
-
-def test_what_a_person_labelled_holds_for_later_arrivals() -> None:
-    fold = driven([tip("a", STORM, 0)])
-    fold.feed(correction("relabel", fold.incident("a"), 5, category="other", subtype="damage", urgent=True))
-    fold.feed(tip("b", f"转发：{STORM}", 8))
-    for said in fold.decisions.values():
-        assert (said.category, said.subtype, said.urgent) == ("other", "damage", True)
-    assert fold.rebuilt().state() == fold.state()
 
 
 def test_ids_are_never_given_twice() -> None:

@@ -42,10 +42,8 @@ def doctor(settings: Settings, as_json: bool) -> None:
     """
     import orjson
 
-    from tipline.distributed import in_bounded_time
     from tipline.store import Store
 
-    settings = in_bounded_time(settings)
     machine: list[Callable[[Settings], Finding]] = [_python, _county, _model]
     stored: list[Callable[[Store], Finding]] = [
         _disk, _files, _clock, _keys, _intake, *([_kafka] if settings.log else []), _database, _lag, _audit, _dead_letters,
@@ -168,9 +166,8 @@ def _kafka(store: Store) -> Finding:
 
 def _database(store: Store) -> Finding:
     from sinks.database import reading, version
-    from tipline.distributed import reach_database, same_keys
+    from tipline.distributed import same_keys
 
-    reach_database(store)
     if store.settings.log and store.keyring_path.exists():
         same_keys(store)
     with reading(store.engine) as connection:
