@@ -308,6 +308,9 @@ def test_an_open_incident_follows_and_never_wipes_what_is_typed(house: House, wi
     window.one("details[open] textarea").send_keys("我正在写")
     second.one("form[action$='/acknowledge'] button").click()
     second.sees("已受理")
+    note_all(house, incident, ("关了总阀",))
+    second.sees("关了总阀")
+    assert "已受理" in second.one(".note.good").text  # what follows by itself does not wipe the answer
     window.until(lambda: window.one("#changed").is_displayed())
     assert window.one("details[open] textarea").get_attribute("value") == "我正在写"
     window.one("details[open] button").click()
@@ -329,6 +332,9 @@ def test_an_urgent_item_rings_wherever_the_officer_is(house: House, window: Wind
     urgent = move_here(house, apart(house, "马店镇东街有人拿刀砍人，快来人"), station)
     window.until(lambda: window.one("#arrived").is_displayed())
     assert int(window.js("return document.documentElement.dataset.rang")) == rang + 1
+    note_all(house, incident, ("已清走",))
+    window.sees("已清走")  # the page was loaded anew
+    assert window.one("#arrived").is_displayed()
     window.keys("?")
     window.until(lambda: window.one("#help").is_displayed())
     window.picture("keys-incident")
