@@ -20,6 +20,7 @@ import pytest
 from producers.hooks import Secret
 from producers.webhook_standard import key_of
 from tests.crowd import settle
+from tests.ports import free_port
 from tipline.testing import Client, Served, make_token
 
 STATION = "police-xiliangwa"
@@ -75,7 +76,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    made = Served(tmp_path / "data")
+    made = Served(tmp_path / "data", port=free_port())
     made.start()
     yield made
     made.close()
