@@ -82,7 +82,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     made.close()
 
 
-def until(question: Callable[[], Any], seconds: float = 30) -> Any:
+def until(question: Callable[[], Any], seconds: float = 60) -> Any:
     end = time.monotonic() + seconds
     while not (found := question()):
         assert time.monotonic() < end, "did not come true in time"
