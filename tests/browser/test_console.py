@@ -321,6 +321,17 @@ def test_an_open_incident_follows_and_never_wipes_what_is_typed(house: House, wi
     window.clean()
 
 
+def test_what_somebody_begins_to_write_while_the_page_loads_anew_stays(house: House, window: Window) -> None:
+    incident = apart(house, "马店镇北街下水道堵了，污水漫到路上")
+    window.log_in(house.token("station", station_of(house, incident)))
+    window.open(f"/console/incidents/{incident}")
+    begin = "const move = document.querySelector('summary[data-key=n]').parentElement; move.open = true; move.querySelector('textarea').value = '刚开始写';"
+    window.js(f"document.addEventListener('htmx:beforeSend', () => {{ {begin} }}, {{once: true}}); htmx.trigger('#incident', 'refresh')")
+    window.until(lambda: window.one("#changed").is_displayed())
+    assert window.one("details[open] textarea").get_attribute("value") == "刚开始写"
+    window.clean()
+
+
 def test_an_urgent_item_rings_wherever_the_officer_is(house: House, window: Window) -> None:
     incident = apart(house, "马店镇西街有人乱倒垃圾堵了巷子")
     window.log_in(house.token("admin", label="值班"))
