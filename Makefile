@@ -4,6 +4,8 @@
 
 BIN = .venv/bin
 PYTEST = $(BIN)/python -m pytest
+# Workers take a file each, the long ones first (tests/conftest.py); one file alone is quicker without them.
+WORKERS = -n auto --dist loadfile --no-loadscope-reorder
 
 help:
 	@echo "make demo        a day in Anping, checked by itself (SERVE=1 stays up)"
@@ -22,7 +24,7 @@ demo: setup
 	@$(BIN)/tipline demo $(if $(SERVE),--serve,)
 
 test: dev lint
-	@$(PYTEST) -m "not slow" $(ARGS)
+	@$(PYTEST) -m "not slow" $(if $(ARGS),$(ARGS),$(WORKERS))
 
 test-slow: dev
 	@$(PYTEST) -m slow --timeout 3600 $(ARGS)

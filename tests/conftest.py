@@ -1,6 +1,7 @@
-"""Shared fixtures: a fresh database of each kind.
+"""Shared fixtures: a fresh database of each kind. And how the suite is spread over workers.
 
-A component that is missing skips its tests with the reason; where CI=true it fails them, so that no gap goes unseen.
+A component that is missing skips its tests with the reason, and the end of the run lists them; where CI=true it fails them,
+so that no gap goes unseen.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 import importlib
 import itertools
 import os
+import shutil
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -20,6 +23,45 @@ import pytest
 from tests.kafka_fixtures import kafka_broker
 
 __all__ = ["kafka_broker"]  # a fixture, for every test below
+
+TESTS = Path(__file__).parent
+#: Files of twenty seconds and more, the longest first: begun last, one would keep a worker busy while the others are done.
+LONG = (
+    "acceptance/test_kafka.py",
+    "acceptance/test_kills.py",
+    "browser/test_console.py",
+    "acceptance/test_cli.py",
+    "acceptance/test_journey.py",
+    "acceptance/test_stations_api.py",
+    "contracts/test_desk.py",
+    "acceptance/test_channels.py",
+    "acceptance/test_demo.py",
+)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` means: a worker a core. Two on one core too, for half the time tests wait for processes; more than
+    four would want more memory than a small machine has, and the longest file takes its time anyway."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(2, min(4, cores))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Workers take whole files, in this order."""
+    order = {TESTS / name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was not tested, for want of what."""
+    skipped = terminalreporter.stats.get("skipped", ())
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped if isinstance(report.longrepr, tuple))
+    gaps = {reason: count for reason, count in reasons.items() if reason.startswith("missing: ")}
+    if gaps:
+        terminalreporter.section("not tested on this machine", yellow=True)
+        for reason, count in sorted(gaps.items()):
+            terminalreporter.line(f"{reason} ({count} skipped)")
 
 
 def missing(what: str, *, module: bool = False) -> NoReturn:
@@ -42,7 +84,10 @@ def postgres_server() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="tl-pg-") as folder:
         server = pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
         try:
-            yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+            url = server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+            # Nobody pulls the plug on it, and it makes and drops a database for each test.
+            _administer(url, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+            yield url
         finally:
             server.cleanup()
 
@@ -74,17 +119,25 @@ def postgres_database(postgres_server: str, postgres_template: str) -> Callable[
     return make
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database in one file, to be copied."""
+    from sinks.database import migrate, open_database
+
+    path = tmp_path_factory.mktemp("template") / "tipline.db"
+    engine = open_database(f"sqlite:///{path}")
+    migrate(engine)
+    engine.dispose()  # the last connection brings all of it into the one file
+    return path
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """URL of an empty, migrated database: SQLite, then PostgreSQL."""
     if request.param == "sqlite":
-        from sinks.database import migrate, open_database
-
-        url = f"sqlite:///{tmp_path / 'tipline.db'}"
-        engine = open_database(url)
-        migrate(engine)
-        engine.dispose()
-        yield url
+        path = tmp_path / "tipline.db"
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
+        yield f"sqlite:///{path}"
         return
     with request.getfixturevalue("postgres_database")() as url:
         yield url
@@ -96,10 +149,11 @@ def _named(server: str, database: str) -> str:
     return make_url(server).set(database=database).render_as_string(hide_password=False)
 
 
-def _administer(server: str, statement: str) -> None:
+def _administer(server: str, *statements: str) -> None:
     from sqlalchemy import create_engine, text
 
     engine = create_engine(server, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(text(statement))
+        for statement in statements:
+            connection.execute(text(statement))
     engine.dispose()

@@ -6,7 +6,6 @@ CI=true they fail.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -18,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[1]
 LIBS = ROOT / ".kafka" / "libs"
@@ -135,13 +136,6 @@ class Broker:
 def _java(main: str, *arguments: str) -> list[str]:
     options = ["-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
     return ["java", *options, "-cp", f"{LIBS}/*", main, *arguments]
-
-
-def free_ports(count: int) -> list[int]:
-    """Loopback ports that nobody holds now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in sockets]
 
 
 def _answers(port: int) -> bool:

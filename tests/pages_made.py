@@ -184,7 +184,7 @@ class House:
             threading.Thread(target=self._own_loop.run_forever, daemon=True).start()
         return self._own_loop
 
-    def until(self, question: Callable[[], Any], seconds: float = 20) -> Any:
+    def until(self, question: Callable[[], Any], seconds: float = 60) -> Any:
         """Asks until the answer is truthy."""
         wait, deadline = threading.Event(), now_ms() + seconds * 1000
         while not (found := question()):

@@ -44,15 +44,18 @@ class NotReady(TiplineError):
 class Served:
     """`tipline serve` as a child process, on one port through all its lives."""
 
-    def __init__(self, data: Path, environ: Mapping[str, str] | None = None, arguments: tuple[str, ...] = ()) -> None:
-        """`environ` is added to ours. The log goes beside the data, never into it."""
+    def __init__(
+        self, data: Path, environ: Mapping[str, str] | None = None, arguments: tuple[str, ...] = (), port: int = 0
+    ) -> None:
+        """`environ` is added to ours. The log goes beside the data, never into it. Without `port` the first life gets a
+        free one, which another process may take while the service is away."""
         self.data = data
         self.environ = dict(environ or {})
         self.log = data.with_name(f"{data.name}.log")
         self.url = ""
         self.starts = 0
         self._arguments = arguments
-        self._port = 0
+        self._port = port
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Served:

@@ -115,7 +115,7 @@ def until() -> Callable[..., Any]:
     """Asks again until the answer is true, at most a while; returns it."""
     import time
 
-    def ask(question: Callable[[], Any], seconds: float = 20.0) -> Any:
+    def ask(question: Callable[[], Any], seconds: float = 60.0) -> Any:
         end = time.monotonic() + seconds
         while not (found := question()):
             assert time.monotonic() < end, "did not come true in time"

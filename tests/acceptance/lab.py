@@ -36,7 +36,8 @@ from streams.distributed import topics
 from streams.distributed.envelope import Assembler, of_input
 from streams.distributed.past import end_of, read_through
 from streams.ports import Principal, Row
-from tests.kafka_fixtures import Broker, free_ports
+from tests.kafka_fixtures import Broker
+from tests.ports import free_port
 from tipline.cli import main
 from tipline.distributed import create_topics
 from tipline.settings import load_settings
@@ -156,7 +157,7 @@ class Lab:
         for option in ("--port", "--metrics-port"):
             if option in arguments:
                 at = arguments.index(option) + 1
-                self._ports[name] = free_ports(1)[0]
+                self._ports[name] = free_port()
                 arguments[at] = str(self._ports[name])
         environ = {**settings, "TIPLINE_DATA": str(self.folder / name)}
         child = Child(name, arguments, environ, self.folder)
@@ -192,7 +193,7 @@ class Lab:
 
     def gateway(self, name: str = "gateway", *options: str) -> tuple[Child, str]:
         """A gateway, ready, and its URL."""
-        child = self.start("gateway", "--port", "0", *options, name=name)
+        child = self.start("gateway", "--port", str(free_port()), *options, name=name)  # on which it is found again after a kill
         return child, child.wait_for("ready at").split()[-1]
 
     def end(self) -> None:

@@ -21,6 +21,7 @@ from schemas.times import DAY, HOUR
 from schemas.vocabulary import Role
 from sinks.failpoints import EXIT_STATUS, NAMES
 from tests.crowd import CLIENTS, Crowd, checked, settle, tip
+from tests.ports import free_port
 from tipline.settings import load_settings
 from tipline.store import Store, now_ms
 from tipline.testing import Client, Ledger, Lost, Sender, Served, make_token
@@ -30,7 +31,7 @@ from tipline.verify import Report
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
     """A service, not yet started."""
-    made = Served(tmp_path / "data", {"TIPLINE_RATE": "100000"})
+    made = Served(tmp_path / "data", {"TIPLINE_RATE": "100000"}, port=free_port())
     yield made
     made.close()
 

@@ -20,6 +20,7 @@ import pytest
 from producers.hooks import Secret
 from producers.webhook_standard import key_of
 from tests.crowd import settle
+from tests.ports import free_port
 from tipline.testing import Client, Served, make_token
 
 STATION = "police-xiliangwa"
@@ -75,13 +76,13 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    made = Served(tmp_path / "data")
+    made = Served(tmp_path / "data", port=free_port())
     made.start()
     yield made
     made.close()
 
 
-def until(question: Callable[[], Any], seconds: float = 30) -> Any:
+def until(question: Callable[[], Any], seconds: float = 60) -> Any:
     end = time.monotonic() + seconds
     while not (found := question()):
         assert time.monotonic() < end, "did not come true in time"

@@ -568,7 +568,7 @@ def test_the_queue_is_in_order_and_filtered(house: House, incident: str, officer
 
 
 def test_a_queue_of_ten_thousand_is_quick(house: House) -> None:
-    """Medians of a few requests, generous for a busy machine; the figure itself is in the bench."""
+    """Medians of a few requests, in seconds of the processor, for the machine may be busy; the figure itself is in the bench."""
     import time
 
     station = "police-nanwangzhuang"
@@ -577,9 +577,9 @@ def test_a_queue_of_ten_thousand_is_quick(house: House) -> None:
     for query in ("", "&category=fraud", "&view=open&urgent=1", "&words=%E7%94%B5", "&view=mine"):
         taken = []
         for _ in range(3):
-            began = time.monotonic()
+            began = time.process_time()
             assert county.get(f"/console?station={station}{query}").status == 200
-            taken.append(time.monotonic() - began)
+            taken.append(time.process_time() - began)
         assert sorted(taken)[1] < 0.3, (query, taken)
     seen: set[str] = set()
     path = f"/console?station={station}&category=theft"

@@ -22,7 +22,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tomllib
@@ -36,6 +35,7 @@ import yaml
 
 from schemas.validation import schema
 from streams.ports import METRICS
+from tests.ports import free_port
 from tipline.cli import root
 from tipline.settings import Settings
 
@@ -125,9 +125,7 @@ class Shell:
 
     def __init__(self, place: Path) -> None:
         self._place = place
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = str(free.getsockname()[1])
+        self._port = str(free_port())
 
     def run(self, scripts: list[tuple[str, str]]) -> dict[str, str]:
         """Output by block. Fails at the first command that fails."""

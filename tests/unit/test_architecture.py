@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONG, TESTS
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("schemas", "producers", "streams", "sinks", "stations", "tipline")
 PURE = ("schemas", "streams/stages", "streams/pipeline.py", "streams/ports.py")
@@ -69,3 +71,7 @@ def test_nothing_is_named_utils() -> None:
         for p in (ROOT / package).rglob("*.py")
         if p.stem in ("utils", "helpers", "common", "misc")
     ] == []
+
+
+def test_the_files_that_begin_first_are_there() -> None:
+    assert [name for name in LONG if not (TESTS / name).is_file()] == []

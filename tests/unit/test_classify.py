@@ -81,11 +81,11 @@ ODD = {
 def test_odd_texts_get_a_decision_in_time(name: str) -> None:
     text = ODD[name]
     _said("先热一热")
-    taken = []
+    taken = []  # of the processor: what else the machine does is not counted
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         said = _said(text)
-        taken.append(time.perf_counter() - start)
+        taken.append(time.process_time() - start)
     assert said.category in CATEGORIES and 0 <= said.confidence <= 1
     assert said.subtype is None or said.subtype in SUBTYPES[said.category]
     assert min(taken) < 0.005, name
@@ -138,9 +138,9 @@ def test_the_model_is_small_and_loads_quickly() -> None:
     assert len(data) < 5_000_000
     taken = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         Model(data)
-        taken.append(time.perf_counter() - start)
+        taken.append(time.process_time() - start)
     assert min(taken) < 0.15
 
 

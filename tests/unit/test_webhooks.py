@@ -476,9 +476,9 @@ BOMB = (
     ],
 )
 def test_xml_bombs_are_refused_quickly(house: House, raw: bytes) -> None:
-    began = time.perf_counter()
+    began = time.process_time()  # whatever else the machine does
     assert wecom(house, raw, "").status == 400
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
     with pytest.raises(Rejected):
         flat_xml(raw)
 

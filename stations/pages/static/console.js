@@ -79,6 +79,7 @@
         : field.tagName === "SELECT" ? [...field.options].some((option) => option.selected !== option.defaultSelected && !(field.selectedIndex === 0 && ![...field.options].some((o) => o.defaultSelected)))
         : field.value !== field.defaultValue);
   }
+  const writing = (page) => dirty(page) || page.querySelector("details.move[open]") !== null;
   function news(event) {
     const { changed, urgent } = JSON.parse(event.data);
     const fresh = urgent.filter((one) => !rung.has(one));
@@ -89,9 +90,15 @@
     if (fresh.length) say("arrived").querySelector("a").href = "/console/incidents/" + encodeURIComponent(fresh[0]);
     // Loaded anew when something happened to it, unless somebody is writing on it.
     if (!changed.includes(page.dataset.assignment)) return;
-    if (dirty(page) || page.querySelector("details.move[open]")) say("changed");
+    if (writing(page)) say("changed");
     else htmx.trigger(page, "refresh");
   }
+  // Or has begun to while the new page was on its way.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.target !== incident() || !writing(event.target)) return;
+    event.detail.shouldSwap = false;
+    say("changed");
+  });
   const followed = new WeakSet();
   function follow(source) {
     if (followed.has(source)) return;
