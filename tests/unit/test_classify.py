@@ -41,6 +41,7 @@ def test_a_threat_is_urgent_and_quoted() -> None:
     said = _said("邻居占我院墙，再不解决我就拿刀")
     assert said.urgent and any(r.kind == "urgent" and "拿刀" in r.cue for r in said.reasons)
     assert not _said("刀削面店吵架，嫌面给少了").urgent
+    assert not _said("还在堵，已经堵到两公里").urgent and _said("高速堵车，救护车过不来").urgent
 
 
 _LANGUAGES = (
