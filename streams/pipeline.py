@@ -136,6 +136,8 @@ def analyse(county: County, model: Model, tip: Tip) -> Facts:
     if words and place is not None:
         place = Place(text=words, lat=place.lat, lon=place.lon, area=place.area)
     located = locate(county, normal.text, place, tip.source)
+    if located.area is None and normal.whole is not normal.text:
+        located = locate(county, normal.whole, place, tip.source)
     return Facts(tip, normal, classified, extracted, located, occurred, reported, gap_reported, gap_occurred, received, words, tuple(reasons))
 
 

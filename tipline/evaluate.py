@@ -1,8 +1,8 @@
 """How well the stages decide: labelled texts through the same analysis and fold as production, scored and compared.
 
 A labelled file has one JSON object a line: `text` with `category`, `subtype`, `urgent` for classification, or with
-`incident_id` for grouping; `ts`, `channel`, `reporter_id`, `place_text`, `lat`, `lon` where they are known. What
-`tipline export --labels` writes is read too.
+`incident_id` for grouping; `area`, `ts`, `channel`, `source`, `reporter_id`, `place_text`, `lat`, `lon` where they are
+known. What `tipline export --labels` writes is read too.
 """
 
 from __future__ import annotations
@@ -63,6 +63,10 @@ class Judged(msgspec.Struct, frozen=True):
     said_urgent: bool
     confidence: float
     reasons: tuple[Reason, ...]
+    #: Whether the label says where; then `area` is it, and `said_area` the answer of the stages.
+    placed: bool = False
+    area: str | None = None
+    said_area: str | None = None
 
     @property
     def right(self) -> bool:
@@ -120,10 +124,12 @@ def _submission(row: dict[str, Any], number: int) -> dict[str, Any]:
     channel = row.get("channel") or "volunteer"
     found: dict[str, Any] = {
         "text": row["text"],
-        "source": "file:evaluate",
+        "source": row.get("source") or "file:evaluate",
         "message_id": f"{number}-{row.get('id', '')}"[:100],
         "channel": _CHANNELS.get(channel, channel),
     }
+    if row.get("occurred_at"):
+        found["occurred_at"] = row["occurred_at"]
     if row.get("ts") or row.get("reported_at"):
         found["reported_at"] = row.get("ts") or row["reported_at"]
     if any(v is not None for v in place.values()):
@@ -141,7 +147,8 @@ def judge(texts: Iterable[Labelled], bundle: Bundle, model: Model) -> list[Judge
     county = compile_county(bundle)
     judged = []
     for one in texts:
-        said, label = analyse(county, model, one.tip).classified, one.label
+        facts, label = analyse(county, model, one.tip), one.label
+        said = facts.classified
         if label.get("category") not in CATEGORIES:
             raise BadLabels(f"{one.id}: `category` is none of {', '.join(CATEGORIES)}")
         urgent = label.get("urgent")
@@ -157,6 +164,9 @@ def judge(texts: Iterable[Labelled], bundle: Bundle, model: Model) -> list[Judge
                 said_urgent=said.urgent,
                 confidence=said.confidence,
                 reasons=said.reasons,
+                placed=label.get("area") is not None,
+                area=label.get("area"),
+                said_area=facts.located.area,
             )
         )
     return judged
@@ -180,20 +190,24 @@ def classify_figures(judged: Sequence[Judged], intervals: bool = True) -> dict[s
         chance = np.random.default_rng(11)
         count = len(judged)
         draws = [_headline(table[chance.integers(0, count, count)]) for _ in range(RESAMPLES)]
-        figures["intervals"] = {
-            name: [round(float(q), 3) for q in np.quantile([d[name] for d in draws], (0.025, 0.975))]
-            for name in ("macro_f1", "subtype_accuracy", "urgent_recall", "urgent_precision")
-        }
+        figures["intervals"] = _intervals(draws)
     return figures
 
 
+def _intervals(draws: Sequence[dict[str, float | None]]) -> dict[str, list[float]]:
+    """Figures of resamples -> 95 % of each; a resample may lack what a figure is taken of."""
+    told = {name: [v for d in draws if (v := d[name]) is not None] for name in draws[0]}
+    return {name: [round(float(q), 3) for q in np.quantile(of, (0.025, 0.975))] for name, of in told.items() if of}
+
+
 def _tables(judged: Sequence[Judged]) -> Any:
-    """Columns: true category, said category, has a subtype, subtype right, has urgency, urgent, said urgent."""
+    """Columns: true category, said category, has a subtype, subtype right, has urgency, urgent, said urgent, has an area, area right."""
     return np.array(
         [
             (
                 CATEGORIES.index(j.category), CATEGORIES.index(j.said_category),
                 bool(j.subtype) and j.category != "other", j.subtype_right, j.urgent is not None, bool(j.urgent), j.said_urgent,
+                j.placed, j.area == j.said_area,
             )
             for j in judged
         ],
@@ -201,18 +215,28 @@ def _tables(judged: Sequence[Judged]) -> Any:
     )  # fmt: skip
 
 
-def _headline(table: Any) -> dict[str, float]:
+def _headline(table: Any) -> dict[str, float | None]:
     true, said = table[:, 0], table[:, 1]
-    f1 = [2 * ((true == c) & (said == c)).sum() / max(1, (true == c).sum() + (said == c).sum()) for c in range(5)]
-    concrete, known = table[table[:, 2] == 1], table[table[:, 4] == 1]
+    hits = [((true == c) & (said == c)).sum() for c in range(len(CATEGORIES))]
+    f1 = [2 * hit / max(1, (true == c).sum() + (said == c).sum()) for c, hit in enumerate(hits)]
+    present = [f1[c] for c in sorted(set(true.tolist()))]
+    concrete, known, placed = table[table[:, 2] == 1], table[table[:, 4] == 1], table[table[:, 7] == 1]
     hit = (known[:, 5] & known[:, 6]).sum()
     return {
-        "accuracy": round(float((true == said).mean()), 4),
-        "macro_f1": round(float(sum(f1) / len(f1)), 4),
-        "subtype_accuracy": round(float(concrete[:, 3].sum() / max(1, len(concrete))), 4),
-        "urgent_recall": round(float(hit / max(1, known[:, 5].sum())), 4),
-        "urgent_precision": round(float(hit / max(1, known[:, 6].sum())), 4),
+        "accuracy": _share(sum(hits), len(table)),
+        "macro_f1": _share(sum(f1), len(f1)),
+        # A short file may lack whole categories, which `macro_f1` counts as nought.
+        "macro_f1_present": _share(sum(present), len(present)),
+        "subtype_accuracy": _share(concrete[:, 3].sum(), len(concrete)),
+        "urgent_recall": _share(hit, known[:, 5].sum()),
+        "urgent_precision": _share(hit, known[:, 6].sum()),
+        "area_accuracy": _share(placed[:, 8].sum(), len(placed)),
     }
+
+
+def _share(part: Any, whole: Any) -> float | None:
+    """None where there is nothing to take a share of."""
+    return round(float(part / whole), 4) if whole else None
 
 
 def _per_class(judged: Sequence[Judged]) -> dict[str, dict[str, float]]:
@@ -246,12 +270,13 @@ def calibration(answers: Sequence[tuple[float, bool]]) -> dict[str, Any]:
 
 
 def worst_of(judged: Sequence[Judged], most: int = 10) -> list[Judged]:
-    """The mistakes that cost most: urgent ones missed first, then wrong categories by confidence, then subtypes."""
+    """The mistakes that cost most: urgent ones missed first, then wrong categories by confidence, areas, subtypes."""
 
     def cost(j: Judged) -> float:
         missed = 3.0 if j.urgent and not j.said_urgent else 0.0
         category = 0.0 if j.right else 1.0 + j.confidence
-        return missed + category + (0.5 if j.right and j.subtype and not j.subtype_right else 0.0)
+        subtype = 0.5 if j.right and j.subtype and not j.subtype_right else 0.0
+        return missed + category + subtype + (0.75 if j.placed and j.area != j.said_area else 0.0)
 
     found = [j for j in judged if cost(j) > 0 or (j.said_urgent and j.urgent is False)]
     return sorted(found, key=lambda j: (-cost(j), j.id))[:most]
@@ -275,19 +300,19 @@ def run_classify(
     return result
 
 
-def _decided(j: Judged) -> tuple[str, str | None, bool]:
-    return j.said_category, j.said_subtype, j.said_urgent
+def _decided(j: Judged) -> tuple[str, str | None, bool, str | None]:
+    return j.said_category, j.said_subtype, j.said_urgent, j.said_area if j.placed else None
 
 
-def _name(category: str, subtype: str | None, urgent: bool | None) -> str:
-    return category + (f"/{subtype}" if subtype else "") + (" urgent" if urgent else "")
+def _name(category: str, subtype: str | None, urgent: bool | None, area: str | None = None) -> str:
+    return category + (f"/{subtype}" if subtype else "") + (" urgent" if urgent else "") + (f" in {area}" if area else "")
 
 
 def _shown(j: Judged) -> dict[str, Any]:
     return {
         "id": j.id,
         "text": j.text[:120],
-        "label": _name(j.category, j.subtype, j.urgent),
+        "label": _name(j.category, j.subtype, j.urgent, j.area),
         "said": _name(*_decided(j)),
         "confidence": j.confidence,
         "reasons": [{"kind": r.kind, "cue": r.cue, "detail": r.detail} for r in j.reasons],
@@ -298,7 +323,7 @@ def _difference(a: Judged, b: Judged) -> dict[str, Any]:
     return {
         "id": a.id,
         "text": a.text[:120],
-        "label": _name(a.category, a.subtype, a.urgent),
+        "label": _name(a.category, a.subtype, a.urgent, a.area),
         "running": _name(*_decided(a)),
         "candidate": _name(*_decided(b)),
     }
@@ -334,57 +359,77 @@ def group(texts: Sequence[Labelled], bundle: Bundle, model: Model) -> list[Group
     return grouped
 
 
+def with_thresholds(bundle: Bundle, told: dict[str, float]) -> Bundle:
+    """A county directory with other thresholds (`join`, `suggest`)."""
+    head = bundle["county"]
+    return {**bundle, "county": {**head, "thresholds": {**head.get("thresholds", {}), **told}}}
+
+
 def group_figures(grouped: Sequence[Grouped], intervals: bool = True) -> dict[str, Any]:
     """Pairwise and B-cubed figures, incidents wrongly joined and incidents split."""
-    figures: dict[str, Any] = {"texts": len(grouped), **_clusters([(g.incident, g.said) for g in grouped])}
+    pairs = [(g.incident, g.said) for g in grouped]
+    figures: dict[str, Any] = {"texts": len(grouped), **_clusters(pairs)}
     if intervals:
-        # Whole incidents are drawn: tips of one incident stand or fall together.
-        by_incident: dict[str, list[Grouped]] = defaultdict(list)
-        for g in grouped:
-            by_incident[g.incident].append(g)
-        names = sorted(by_incident)
+        # What is drawn are blocks: incidents with all that was joined to them. Every figure is made of sums over blocks.
         chance = np.random.default_rng(11)
-        draws = []
-        for _ in range(RESAMPLES // 4):
-            pairs: list[tuple[str, str]] = []
-            for turn, at in enumerate(chance.integers(0, len(names), len(names)).tolist()):
-                pairs.extend((f"{turn}", f"{g.said}#{names.index(g.incident)}") for g in by_incident[names[at]])
-            draws.append(_clusters(pairs))
-        figures["intervals"] = {
-            name: [round(float(q), 3) for q in np.quantile([d[name] for d in draws], (0.025, 0.975))]
-            for name in ("pairwise_recall", "bcubed_recall")
-        }
+        sums = np.array([_counts(block) for block in _blocks(pairs)])
+        count = len(sums)
+        draws = [_figures(sums[chance.integers(0, count, count)].sum(axis=0).tolist()) for _ in range(RESAMPLES)]
+        figures["intervals"] = _intervals(draws)
     return figures
 
 
-def _clusters(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def _blocks(pairs: Sequence[tuple[str, str]]) -> list[list[tuple[str, str]]]:
+    """(true incident, said incident) pairs in blocks that share neither."""
+    leads: dict[str, str] = {}
+
+    def lead(name: str) -> str:
+        while leads.setdefault(name, name) != name:
+            name = leads[name]
+        return name
+
+    for true, said in pairs:
+        leads[lead("t" + true)] = lead("s" + said)
+    blocks: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for true, said in pairs:
+        blocks[lead("t" + true)].append((true, said))
+    return list(blocks.values())
+
+
+def _counts(pairs: Sequence[tuple[str, str]]) -> list[float]:
+    """Texts, pairs right / true / said, B-cubed sums of precision / recall, incidents said / wrongly joined / true / split."""
     true, said, both = Counter(t for t, _ in pairs), Counter(s for _, s in pairs), Counter(pairs)
 
     def couples(counts: Counter[Any]) -> int:
         return sum(n * (n - 1) // 2 for n in counts.values())
 
-    hit, real, found = couples(both), couples(true), couples(said)
+    inside, spread = Counter(s for _, s in both), Counter(t for t, _ in both)
+    return [
+        len(pairs), couples(both), couples(true), couples(said),
+        sum(both[p] / said[p[1]] for p in pairs), sum(both[p] / true[p[0]] for p in pairs),
+        len(said), sum(n > 1 for n in inside.values()), len(true), sum(n > 1 for n in spread.values()),
+    ]  # fmt: skip
+
+
+def _figures(sums: Sequence[float]) -> dict[str, float | None]:
+    texts, hit, real, found, b_precision, b_recall, said, joined, true, split = sums
     precision, recall = hit / found if found else 1.0, hit / real if real else 1.0
-    size = max(1, len(pairs))
-    b_precision = sum(both[p] / said[p[1]] for p in pairs) / size
-    b_recall = sum(both[p] / true[p[0]] for p in pairs) / size
-    inside: dict[str, set[str]] = defaultdict(set)
-    spread: dict[str, set[str]] = defaultdict(set)
-    for t, s in pairs:
-        inside[s].add(t)
-        spread[t].add(s)
+    b_precision, b_recall = b_precision / max(1, texts), b_recall / max(1, texts)
     return {
-        "incidents": len(true),
-        "said_incidents": len(said),
         "pairwise_precision": round(precision, 4),
         "pairwise_recall": round(recall, 4),
         "pairwise_f1": round(_harmonic(precision, recall), 4),
         "bcubed_precision": round(b_precision, 4),
         "bcubed_recall": round(b_recall, 4),
         "bcubed_f1": round(_harmonic(b_precision, b_recall), 4),
-        "falsely_joined": round(sum(len(members) > 1 for members in inside.values()) / max(1, len(said)), 4),
-        "split": round(sum(len(s) > 1 for s in spread.values()) / max(1, len(true)), 4),
+        "falsely_joined": round(joined / max(1, said), 4),
+        "split": round(split / max(1, true), 4),
     }
+
+
+def _clusters(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    sums = _counts(pairs)
+    return {"incidents": sums[8], "said_incidents": sums[6], **_figures(sums)}
 
 
 def _harmonic(a: float, b: float) -> float:
@@ -475,7 +520,9 @@ def shown(result: dict[str, Any]) -> list[str]:
     lines = [f"{result['file']}: {result['texts']} texts, model {result['model']}", ""]
     intervals = result.get("intervals", {})
     for name, value in result.items():
-        if isinstance(value, float):
+        if value is None:
+            lines.append(f"  {name:<20} -       nothing in the file to take it of")
+        elif isinstance(value, float):
             low, high = intervals.get(name, (math.nan, math.nan))
             lines.append(f"  {name:<20} {value:.3f}" + ("" if math.isnan(low) else f"   {low:.3f} - {high:.3f}"))
     if "classes" in result:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -119,3 +120,48 @@ def _line(entry: str | _Refused, offline: Offline) -> tuple[bool, bytes]:
         return True, orjson.dumps(public(offline.latest[entry]))
     error = {"title": entry.error.title, "errors": problems.errors(entry.error.title, entry.error.mistakes)}
     return False, orjson.dumps({"line": entry.line, "message_id": entry.message_id, "error": error})
+
+
+#: What of two decisions on one tip is compared, beside the incident it is in.
+COMPARED = ("category", "subtype", "urgent", "area", "station", "cc", "route_id", "level", "due_at", "link")
+
+
+def differences(running: Sequence[tuple[bool, bytes]], other: Sequence[tuple[bool, bytes]]) -> list[str]:
+    """What `process` gave with one county and model and with another -> lines to read: the tips decided differently, then counts.
+
+    Incidents are compared by the tips in them: their ids say nothing."""
+    one, two = _decided(running), _decided(other)
+    mates, mates_other = _mates(one), _mates(two)
+    counts: Counter[str] = Counter()
+    lines = []
+    for line, before in one.items():
+        after = two.get(line)
+        if after is None:  # A line that is refused is so by the schema, whatever the county.
+            continue
+        changed = [f"{name} {_told(before[name])} -> {_told(after[name])}" for name in COMPARED if before[name] != after[name]]
+        counts.update(name for name in COMPARED if before[name] != after[name])
+        if mates[line] != mates_other[line]:
+            counts["incident"] += 1
+            changed.append(f"incident with {_told(sorted(mates[line] - {line}))} -> {_told(sorted(mates_other[line] - {line}))}")
+        if changed:
+            lines.append(f"line {line} {before['message_id']}: " + "; ".join(changed))
+    found = ", ".join(f"{name} {n}" for name, n in counts.most_common())
+    return [*lines, f"{len(lines)} of {len(one)} tips would be decided differently" + (f": {found}" if found else "")]
+
+
+def _decided(lines: Sequence[tuple[bool, bytes]]) -> dict[int, dict[str, Any]]:
+    return {number: orjson.loads(line) for number, (good, line) in enumerate(lines, 1) if good}
+
+
+def _mates(decisions: dict[int, dict[str, Any]]) -> dict[int, set[int]]:
+    """Line -> the lines of its incident."""
+    held: dict[str, set[int]] = {}
+    for line, decision in decisions.items():
+        held.setdefault(decision["incident_id"], set()).add(line)
+    return {line: held[decision["incident_id"]] for line, decision in decisions.items()}
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(str(v) for v in value) or "none"
+    return "none" if value is None else str(value)

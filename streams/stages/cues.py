@@ -76,6 +76,19 @@ _NOT_OVER = re.compile(
 _OVER = re.compile(
     r"灭了|已扑灭|已熄灭|虚惊一场|误报|已复位|人没事了|已经?救上来|救上来了|都上来了|已经?找到|找着了|找到了|已经?劝(?:开|住)|劝住了|已(?:经)?脱险|已(?:经)?解决|已和解|人都散了|演练|演习|put out|found (?:him|her|safe)|false alarm|drill"
 )
+#: Vehicles that do not get on; and what beside it may not wait, or is no jam.
+_JAM = re.compile(
+    r"拥堵|堵车|堵(?:得)?(?:死|满|严实|水泄|成一|瓷实)|(?:车|路|道|路口|桥).{0,6}堵|^(?:路|车|道)?(?:还|又|仍|一直)(?:在|是)?堵|堵(?:了|到|出).{0,6}(?:公里|里地|米|站|小时|半天)"
+)
+_NO_JAM = re.compile(
+    r"救护|急救|消防|120|病|伤|血|撞|火|烟|打|刀|晕|昏|命|困|砸|翻|倒|摔|孕|罐|泄|氨|逆行|醉|偷|抢|跑|堵在(?!路|桥|道|国|省|高速)|堵(?:着|了|住)?(?:[他她我俺谁车]{0,3}的?)?(?:门|屋|家|仓|嘴|人|机器)|水|气|门"
+)
+#: A quarrel of which nothing is told but where, and who in the most general words. What goes on (`还在吵`) is no report by itself.
+_QUARREL = re.compile(
+    r"(?![还又正在一吵争])(?:(?:(?![邻家妻夫媳婆因与跟和为钱退收欠])[\u4e00-\u9fffa-z0-9]){0,8}?(?:店|馆|摊|铺|厅|市场|广场|超市|门口|路口|村口|口|街|路|园|院|堂|吧|站|城|区|楼|桥|集|大厅|ktv|银行|澡堂子|食堂|棚子|车上|路边|地里)"
+    r"(?:里头|里面|里边|里|门口|门前|跟前|上|前头|外头|外面|附近|旁边|那儿|这儿|那边|这边)?)?(?:有人|[俩两几仨]个?人|好几个人|[俩两]拨人|一伙人|好些人)?"
+    r"(?:还|又|正|正在|还在|在|一直)?(?:那儿|这儿)?(?:吵架|吵吵|吵起来|吵闹|吵嘴|争吵|吵上|吵|骂架|对骂|骂起来|骂上)(?:了|呢|着呢|着)?[!。~]*"
+)
 
 
 def ruled(text: str, channel: str) -> Rule | None:
@@ -99,6 +112,8 @@ def ruled(text: str, channel: str) -> Rule | None:
     match = _OWN_LIFE.search(text)
     if match and not _NOT_ALONE.search(text):
         return Rule("safety_hazard", "other", 0.9, match.group(), "somebody's own life, and no quarrel is told")
+    if len(text) <= 20 and _QUARREL.fullmatch(text):
+        return Rule("dispute", "other", 0.9, text, "a quarrel, and nothing told of what it is about")
     return None
 
 
@@ -115,4 +130,7 @@ def urgency(text: str) -> Urgency | None:
                 return Urgency(True, match.group(), detail)
     if over and not threat and not _NOT_OVER.search(text):
         return Urgency(False, over.group(), "the text says that it is over")
+    jam = _JAM.search(text)
+    if jam and not _NO_JAM.search(text):
+        return Urgency(False, jam.group(), "a jam, and nobody hurt is told")
     return None

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from streams.stages.letter import body
+
 #: Texts are matched on this many characters: the longest accepted tip (4,000) costs no more than a long one.
 MATCHED = 1200
 
@@ -45,8 +47,10 @@ _PUNCTUATION = (("“", '"'), ("”", '"'), ("‘", "'"), ("’", "'"))
 class Normal(msgspec.Struct, frozen=True):
     """A text in plain form, and what was seen while making it."""
 
-    #: Half-width, simplified, lower case, no emoji, no forwarder's words.
+    #: Half-width, simplified, lower case, no emoji, no forwarder's words, no courtesies of a letter.
     text: str
+    #: The same with the courtesies: who writes may tell where.
+    whole: str
     forwarded: bool
     #: Opens like an addition or a correction to something said before.
     follow_up: bool
@@ -89,9 +93,10 @@ def normalise(raw: str) -> Normal:
         text = _CJK_SPACE.sub("", text)
     text = _REPEATED.sub(r"\1\1\1", text)
     text, forwarded = _strip_forward(text)
-    text = text[:MATCHED]
+    whole = text[:MATCHED]
+    text = body(whole)
     cjk = sum(map(len, _CJK.findall(text))) / len(text) if text else 0.0
-    return Normal(text, forwarded, bool(_FOLLOW_UP.match(text)), round(cjk, 3))
+    return Normal(text, whole, forwarded, bool(_FOLLOW_UP.match(text)), round(cjk, 3))
 
 
 def _symbol(match: re.Match[str]) -> str:

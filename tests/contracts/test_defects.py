@@ -329,18 +329,27 @@ def test_sliding_window_suppresses_for_ever() -> None:
     assert max(span[-1] - span[0] for span in spans) * 10 < 3 * 24
 
 
-@pytest.mark.xfail(strict=True, reason="known: within a village, common words around unlike things join them (docs/quality.md)")
-def test_boilerplate_lifts_similarity() -> None:
-    """The same greeting and signature around different things makes them no more alike."""
-    words = "各位领导好，我是平安守护者群的志愿者老李，现将今天巡查中发现的情况向您报告如下：{}。请及时处理，感谢支持平安建设工作！"
-    fold = driven(
-        [
-            tip("a", words.format("任庄村东头井盖丢了"), 0),
-            tip("b", words.format("寺店村两家因为宅基地打起来了"), 3),
-            tip("c", words.format("任庄村西头有人偷电动车"), 6),
-        ]
-    )
-    assert len(fold.partition()) == 3
+LETTERS = [
+    "各位领导好，我是平安守护者群的志愿者老李，现将今天巡查中发现的情况向您报告如下：{}。请及时处理，感谢支持平安建设工作！",
+    "尊敬的镇领导：您好！向您反映一个问题，{}。望领导重视，尽快安排处理为盼。此致 敬礼 网格员王振海",
+    "主任您好，打扰了，我是三组网格员小周，情况如下：{}，恳请有关部门核实处理，谢谢您的支持。",
+]
+
+
+@pytest.mark.parametrize("words", LETTERS)
+def test_boilerplate_lifts_similarity(words: str) -> None:
+    """The same greeting and signature around different things makes them no more alike, nor takes their meaning away."""
+    told = ["任庄村东头井盖丢了", "寺店村两家因为宅基地打起来了", "任庄村西头有人偷电动车"]
+    written = driven([tip(f"t{n}", words.format(one), n * 3) for n, one in enumerate(told)])
+    plain = driven([tip(f"t{n}", one, n * 3) for n, one in enumerate(told)])
+    assert written.partition() == plain.partition() == {frozenset([f"t{n}"]) for n in range(3)}
+    both = [[(name, d.category, d.subtype, d.area) for name, d in fold.decisions.items()] for fold in (written, plain)]
+    assert both[0] == both[1]
+
+
+def test_a_letter_meets_the_plain_report_of_the_same_thing() -> None:
+    fold = driven([tip("a", LETTERS[0].format("任庄村西头有人偷电动车"), 0), tip("b", "任庄村西头老赵家电动车让人偷了", 6)])
+    assert len(fold.partition()) == 1
 
 
 def test_level_counts_of_reopened_and_merged(office: Office) -> None:

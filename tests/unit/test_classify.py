@@ -1,7 +1,5 @@
 """The classifier: every text gets a decision with its reasons, quickly."""
 
-import base64
-import random
 import time
 
 import numpy as np
@@ -12,6 +10,7 @@ from hypothesis import strategies as st
 from schemas.vocabulary import CATEGORIES, SUBTYPES
 from streams.stages.classify import Classified, Model, Vocabulary, classify, grams_of
 from streams.stages.normalise import normalise
+from tests.odd_texts import ODD
 from tipline.model import load_model, model_bytes
 
 
@@ -41,40 +40,7 @@ def test_a_threat_is_urgent_and_quoted() -> None:
     said = _said("邻居占我院墙，再不解决我就拿刀")
     assert said.urgent and any(r.kind == "urgent" and "拿刀" in r.cue for r in said.reasons)
     assert not _said("刀削面店吵架，嫌面给少了").urgent
-
-
-_LANGUAGES = (
-    "누가 제 자전거를 훔쳤어요 도와주세요",
-    "誰かが私の自転車を盗みました",
-    "Кто-то украл мой велосипед прошлой ночью",
-    "شخص ما سرق دراجتي الليلة الماضية",
-    "किसी ने मेरी साइकिल चुरा ली",
-    "มีคนขโมยจักรยานของฉัน",
-    "Jemand hat mein Fahrrad gestohlen",
-    "Quelqu'un a volé mon vélo",
-    "Alguien robó mi bicicleta anoche",
-    "Κάποιος έκλεψε το ποδήλατό μου",
-)
-_ARTICLE = (
-    "本报讯（记者 王某）为进一步提升群众安全感，县公安局联合各乡镇开展冬季平安建设宣传活动，民警走村入户，讲解防火、防盗、"
-    "防诈骗知识，发放宣传单两千余份，解答群众咨询三百余人次。下一步将持续加大宣传力度。"
-) * 20
-ODD = {
-    "marks": "\u200b\ufeff",
-    "emoji": "🔥",
-    "one word": "火" * 4000,
-    "word without end": "ab" * 2000,
-    "article": _ARTICLE[:4000],
-    "languages": "\n".join(_LANGUAGES),
-    "base64": base64.b64encode(random.Random(1).randbytes(3000)).decode()[:4000],
-    "digits": "8" * 3000,
-    "numbers": " ".join(str(n) for n in range(900)),
-    "punctuation": "！？。，" * 1000,
-    "latin letters with gaps": "a b " * 1000,
-    "every character once": "".join(map(chr, range(0x4E00, 0x4E00 + 4000))),
-    "openings": "我就要" * 1300,
-    "nearly forwards": "【转" * 1300,
-}
+    assert not _said("还在堵，已经堵到两公里").urgent and _said("高速堵车，救护车过不来").urgent
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -83,9 +49,9 @@ def test_odd_texts_get_a_decision_in_time(name: str) -> None:
     _said("先热一热")
     taken = []  # of the processor: what else the machine does is not counted
     for _ in range(5):
-        start = time.process_time()
+        start = time.thread_time()
         said = _said(text)
-        taken.append(time.process_time() - start)
+        taken.append(time.thread_time() - start)
     assert said.category in CATEGORIES and 0 <= said.confidence <= 1
     assert said.subtype is None or said.subtype in SUBTYPES[said.category]
     assert min(taken) < 0.005, name
@@ -138,9 +104,9 @@ def test_the_model_is_small_and_loads_quickly() -> None:
     assert len(data) < 5_000_000
     taken = []
     for _ in range(3):
-        start = time.process_time()
+        start = time.thread_time()
         Model(data)
-        taken.append(time.process_time() - start)
+        taken.append(time.thread_time() - start)
     assert min(taken) < 0.15
 
 

@@ -46,6 +46,21 @@ def test_what_is_over_is_not_urgent(text: str) -> None:
     assert found is not None and not found.urgent
 
 
+@pytest.mark.parametrize("text", ["还在堵", "路还堵着呢", "还堵，已经堵到三公里了", "粮站路口堵死了，大挂掉不了头", "堵车堵了半天", "来电人反映园区货车拥堵"])
+def test_a_jam_can_wait(text: str) -> None:
+    found = cues.urgency(normalise(text).text)
+    assert found is not None and not found.urgent and found.cue
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["高速堵车，救护车过不来", "堵车呢，有人突然倒地上了", "他们把俺哥堵在厕所里打", "路上堵着，罐车往外漏", "债主把俺堵在家里了", "后头堵了一公里，前头大车撞上的人还没出来"],
+)
+def test_a_jam_with_somebody_in_danger_is_left_to_the_model(text: str) -> None:
+    found = cues.urgency(normalise(text).text)
+    assert found is None or found.urgent
+
+
 @pytest.mark.parametrize("text", ["火灭了一会儿又着了", "锅烧干了火灭了气还开着"])
 def test_what_only_seems_over_is_left_to_the_model(text: str) -> None:
     found = cues.urgency(normalise(text).text)
@@ -60,6 +75,9 @@ def test_what_only_seems_over_is_left_to_the_model(text: str) -> None:
         ("收到，谢谢", "volunteer", ("other", "noise")),
         ("院里种了几十棵罂粟", "volunteer", ("safety_hazard", "drug_plant")),
         ("桥头有人蹲那哭，说不想活了，快来人", "volunteer", ("safety_hazard", "other")),
+        ("刀削面店吵架", "volunteer", ("dispute", "other")),
+        ("理发店里头俩人骂起来了", "volunteer", ("dispute", "other")),
+        ("有人吵架", "volunteer", ("dispute", "other")),
         ("紧急：桥头一女子翻过栏杆坐在外侧，有轻生可能", "hotline", ("safety_hazard", "other")),
     ],
 )
@@ -69,7 +87,8 @@ def test_rules_of_category(text: str, channel: str, leaf: tuple[str, str]) -> No
 
 
 @pytest.mark.parametrize(
-    "text", ["不是罂粟，是虞美人", "禁毒宣传：严禁种植罂粟", "心跳得厉害，被人骗了", "两口子吵架，女的说不想活了要跳楼", "孩子留条说不想活了，手机关机没回来", "谢谢民警帮我找回电动车"]
+    "text", ["不是罂粟，是虞美人", "禁毒宣传：严禁种植罂粟", "心跳得厉害，被人骗了", "两口子吵架，女的说不想活了要跳楼", "孩子留条说不想活了，手机关机没回来", "谢谢民警帮我找回电动车",
+             "饭店多收钱吵起来了", "村口两家吵起来了", "门口俩口子吵架", "店主与顾客因退货争吵", "还在吵", "楼上吵死了", "超市门口吵架，动刀了"]
 )
 def test_rules_stay_silent_where_it_is_not_certain(text: str) -> None:
     assert cues.ruled(normalise(text).text, "volunteer") is None

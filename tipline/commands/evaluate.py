@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tipline.commands.options import json_option, local, one_county
+from tipline.commands.options import candidate, compare_option, json_option, local, one_county
 
 if TYPE_CHECKING:
     from streams.ports import Bundle
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from tipline.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
+_SHARE = click.FloatRange(0, 1)
 
 
 def _options(command: F) -> F:
     for option in (
         click.option("--worst", default=10, show_default=True, help="How many of the worst mistakes to show."),
-        click.option("--compare", metavar="MODEL|DIR", help="A model file or county directory: what it would change."),
+        compare_option,
         click.option("--model", metavar="FILE", help="Another model than the packaged one."),
         json_option,
         local,
@@ -55,30 +56,32 @@ def classify(file: Path, settings: Settings, as_json: bool, model: str | None, c
 
 @evaluate.command("group")
 @_options
-def group(file: Path, settings: Settings, as_json: bool, model: str | None, compare: str | None, worst: int) -> None:
+@click.option("--join", type=_SHARE, help="Compare with joining from this likelihood on.")
+@click.option("--suggest", type=_SHARE, help="Compare with suggesting from this likelihood on.")
+def group(
+    file: Path, settings: Settings, as_json: bool, model: str | None, compare: str | None, worst: int, **thresholds: float | None
+) -> None:
     """Incidents of FILE (text, ts, incident_id, in order): pairwise and B-cubed figures, false merges, splits.
 
-    Example: tipline evaluate group tests/quality/group-a.jsonl --county examples/anping
+    Example: tipline evaluate group tests/quality/group-a.jsonl --join 0.6
     """
-    from tipline.evaluate import run_group
+    from tipline.evaluate import run_group, with_thresholds
 
     bundle, chosen, other = _chosen(settings, model, compare)
+    if told := {name: value for name, value in thresholds.items() if value is not None}:
+        tried, with_model = other or (bundle, chosen)
+        other = with_thresholds(tried, told), with_model
     _print(run_group(file, bundle, chosen, worst, other), as_json)
 
 
 def _chosen(
     settings: Settings, model: str | None, compare: str | None
 ) -> tuple[Bundle, Model, tuple[Bundle, Model] | None]:
-    from tipline.county import load_county
     from tipline.model import load_model, read_model
 
     bundle = one_county(settings)
     chosen = read_model(Path(model)) if model else load_model()
-    if compare is None:
-        return bundle, chosen, None
-    if Path(compare).is_dir():
-        return bundle, chosen, (load_county(Path(compare)), chosen)
-    return bundle, chosen, (bundle, read_model(Path(compare)))
+    return bundle, chosen, candidate(compare, bundle, chosen) if compare else None
 
 
 def _print(result: dict[str, Any], as_json: bool) -> None:

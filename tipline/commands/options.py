@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 if TYPE_CHECKING:
     from streams.ports import Bundle
+    from streams.stages.classify import Model
     from tipline.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -104,3 +106,17 @@ def one_county(settings: Settings) -> Bundle:
     if len(names) > 1:
         raise click.UsageError("this command takes one county: give --county once")
     return load_county(find_county(names[0]))
+
+
+compare_option = click.option(
+    "--compare", metavar="MODEL|DIR", type=click.Path(exists=True), help="A model file or county directory: what it would decide differently."
+)
+
+
+def candidate(name: str, bundle: Bundle, model: Model) -> tuple[Bundle, Model]:
+    """What --compare names, a county directory or a model file, with all else as it is. Raises BadCounty, BadModel."""
+    from tipline.county import load_county
+    from tipline.model import read_model
+
+    path = Path(name)
+    return (load_county(path), model) if path.is_dir() else (bundle, read_model(path))
