@@ -253,24 +253,32 @@ def told_to_all(decisions: dict[str, Decision]) -> dict[str, dict[str, Any]]:
 
 
 def test_a_restart_rebuilds_the_state(home: Home) -> None:
-    told = list(tips(90))
-    home.feed(*told[:40])
-    one, other = list(dict.fromkeys(decision.incident_id for decision in home.decisions().values()))[:2]
+    fire, graves, bike, sparks = "任庄村东麦秸垛起火，火势很大", "寺店村坟地着火，柏树都烧着了", "马店村老李家院里的电动车被偷了", "南王庄村口变压器冒火花，怕着起来"
+    told = [tip("fire", fire, 0, place="任庄"), tip("graves", graves, 5, place="寺店村"), tip("bike", bike, 6), tip("sparks", sparks, 7)]
+    told += [tip("one", FEUD, 8), tip("two", FEUD, 9), tip("storm", STORM, 10)]
+    home.feed(*told)
     later = [
-        correction("merge", other, 0, into=one),
-        correction("relocate", one, 1, area=f"{home.county}/madian"),
-        closure(one, 2),
+        correction("merge", home.incident("graves"), 20, into=home.incident("fire")),
+        correction("split", home.incident("one"), 21, tip_ids=("two",)),
+        correction("relabel", home.incident("bike"), 22, category="dispute", subtype="neighbour"),
+        closure(home.incident("storm"), 23),
         _with_xinlizhuang(home),
     ]
     home.feed(*later)
     before = home.decisions()
     home.restart()
-    home.feed(*told[:40], *later)
+    home.feed(*told, *later)
     assert home.decisions() == before
-    # That what comes then is decided as without the restart, the mirror says.
-    home.feed(*told[40:], tip("after", "新立庄集市上两家为摆摊地方吵起来了", 10 * DAY))
-    assert len(home.decisions()) == 91
-    assert home.said("after").area == f"{home.county}/madian/xinlizhuang"
+    home.feed(
+        tip("graves again", f"转：{graves}", 30, place="寺店村"), tip("three", FEUD, 31), tip("bike again", f"转：{bike}", 32), tip("sparks again", f"转：{sparks}", 33),
+        tip("storm again", STORM, 200), tip("market", "新立庄集市上两家为摆摊地方吵起来了", 210),
+    )  # fmt: skip
+    assert home.partition("fire", "graves", "graves again") == {frozenset({"fire", "graves", "graves again"})}
+    assert home.incident("one") != home.incident("two")
+    assert home.said("bike again").category == "dispute"
+    assert home.incident("sparks again") == home.incident("sparks")
+    assert (home.said("storm again").link, home.said("storm again").link_to) == ("recurrence", home.incident("storm"))
+    assert home.said("market").area == f"{home.county}/madian/xinlizhuang"
 
 
 def test_the_whole_log_applied_again_leaves_the_tables_as_they_are(home: Home) -> None:
