@@ -69,7 +69,7 @@ class Child:
             for line in out:
                 self.lines.append(line.decode())
 
-    def wait_for(self, words: str, timeout: float = 40) -> str:
+    def wait_for(self, words: str, timeout: float = 90) -> str:
         """The first line of its output that holds `words`."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -318,7 +318,7 @@ class Lab:
         """Waits until the tables know so many tips."""
         self.wait_for("SELECT count(*) FROM incident_tips", count, timeout)
 
-    def wait_for(self, question: str, count: int, timeout: float = 30) -> None:
+    def wait_for(self, question: str, count: int, timeout: float = 60) -> None:
         """Waits until the database answers a count with `count` or more."""
         deadline = time.monotonic() + timeout
         known = -1
