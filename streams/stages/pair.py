@@ -111,7 +111,7 @@ def kinds_apart(a: Traits, b: Traits) -> bool:
 
 def too_short(a: Traits, b: Traits) -> bool:
     """Short texts say too little to join two tips by themselves: a place, name, number or forward must speak too."""
-    if a.subtype == b.subtype == "lost_found" and (a.concepts ^ b.concepts) & PICKED_UP:
+    if "lost_found" in (a.subtype, b.subtype) and (a.concepts ^ b.concepts) & PICKED_UP and (a.subtype == b.subtype or "theft" in (a.category, b.category)):
         return True  # Who lost it and who found it are brought together by a person.
     if min(a.length, b.length) >= SHORT or reporter_same(a, b):
         return False
