@@ -71,6 +71,8 @@ _KIND_ALIKE = 0.2
 _AT_ONCE = 20 * MINUTE
 #: From this confidence on a tip without a kind is taken to report nothing.
 _IDLE_SURE = 0.6
+#: So long after a report `又` and `也` tell of another, and no longer of how it goes on.
+_ONE_MORE = 5 * HOUR
 #: A forward of a short text is taken for one when the words are this much alike.
 _FORWARD_ALIKE = 0.8
 
@@ -86,13 +88,21 @@ def forbidden(a: Traits, b: Traits) -> bool:
         return True
     if a.lat is not None and b.lat is not None and kilometres(a, b) > _FAR_KM:
         return True
-    if kinds_apart(a, b) or (townships_apart(a, b) and not reporter_same(a, b)):
+    if kinds_apart(a, b) or (townships_apart(a, b) and not reporter_same(a, b)) or again(a, b):
         return True
     if a.category == b.category == "fraud" and a.money and b.money and not reporter_same(a, b):
         if not ((a.concepts ^ b.concepts) & STOPPED or about_equal(a.money, b.money)):
             # Another victim's sum - unless two voices tell of it in their own words within the hour.
             return gap(a, b) > HOUR or likeness(a, b)[0] > _ALIKE
     return False
+
+
+def again(a: Traits, b: Traits) -> bool:
+    """Whether the later tip says, hours after the other, that it is one more of its kind: `昨天刚淹过一回，今天又有人往下跳`."""
+    if not (a.another or b.another) or abs(a.seen - b.seen) <= _ONE_MORE:
+        return False
+    later = a if a.seen > b.seen else b
+    return later.another and not later.progress and not later.follow_up
 
 
 def kinds_apart(a: Traits, b: Traits) -> bool:
@@ -111,7 +121,7 @@ def kinds_apart(a: Traits, b: Traits) -> bool:
 
 def too_short(a: Traits, b: Traits) -> bool:
     """Short texts say too little to join two tips by themselves: a place, name, number or forward must speak too."""
-    if a.subtype == b.subtype == "lost_found" and (a.concepts ^ b.concepts) & PICKED_UP:
+    if "lost_found" in (a.subtype, b.subtype) and (a.concepts ^ b.concepts) & PICKED_UP and (a.subtype == b.subtype or "theft" in (a.category, b.category)):
         return True  # Who lost it and who found it are brought together by a person.
     if min(a.length, b.length) >= SHORT or reporter_same(a, b):
         return False

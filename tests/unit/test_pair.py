@@ -56,6 +56,15 @@ def test_sums_are_compared_roughly_and_as_totals(one: set[float], other: set[flo
     assert pair.about_equal(frozenset(other), frozenset(one)) is alike
 
 
+def test_who_found_it_and_who_lost_it_are_brought_together_by_a_person() -> None:
+    found = traits("在大集上捡到一个黑色钱包，里头二百多块", category="other", subtype="lost_found")
+    lost = "上午赶大集丢了个黑色钱包，里头有二百多块钱"
+    for told in (traits(lost, 30, category="other", subtype="lost_found"), traits(lost, 30, category="theft", subtype="pickpocket")):
+        assert pair.too_short(found, told) and pair.too_short(told, found)
+    assert not pair.too_short(found, traits("黑色钱包让失主领走了，是大集上卖菜的", 60, category="other", subtype="lost_found"))
+    assert not pair.too_short(traits(lost, category="theft", subtype="pickpocket"), traits(lost, 5, category="other", subtype="lost_found"))
+
+
 def test_another_sum_is_another_victim_of_a_script() -> None:
     said = "冒充客服说退款让我转了钱"
     one = traits(said, category="fraud", money=frozenset({3000.0}), reporter="a")

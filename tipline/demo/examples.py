@@ -168,6 +168,7 @@ def _child(seen: Seen) -> Mapping[str, bool]:
     return {
         "fraud": told["category"] == "fraud",
         "500 yuan read": any(q["value"] == 500 for q in told["quantities"]),
+        "police, the school liaison along": told["station"] == "police-anping" and "school-county" in told["cc"],
     }
 
 
