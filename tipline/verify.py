@@ -528,6 +528,8 @@ _TABLE: Final[Mapping[str, tuple[frozenset[str], str]]] = {
     "absorbed": (_LIVE, _STAYS),
     "overdue": (_LIVE, _STAYS),
     "noted": (_ANY, _STAYS),
+    "corrected": (_ANY, _STAYS),
+    "merge_requested": (_ANY, _STAYS),
     "updated": (_ANY, _STAYS),
     "cc_changed": (_ANY, _STAYS),
 }

@@ -95,6 +95,12 @@ def disable_user(connection: Connection, name: str, *, now: int) -> bool:
     return connection.execute(statement).rowcount == 1
 
 
+def enable_user(connection: Connection, name: str) -> bool:
+    """Lets a disabled user log in again, with the password as it was; False for an unknown one or one who may."""
+    statement = update(users).where(users.c.name == name, users.c.disabled_at.is_not(None)).values(disabled_at=None)
+    return connection.execute(statement).rowcount == 1
+
+
 class User(msgspec.Struct, frozen=True):
     """A user as it is listed."""
 

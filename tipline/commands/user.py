@@ -97,7 +97,7 @@ def password(settings: Settings, name: str) -> None:
             known = set_password(connection, name, given)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    _done(known, name, "the password is changed")
+    _done(known, name, "the password is changed", "no such user")
 
 
 @user.command("disable")
@@ -118,6 +118,24 @@ def disable(settings: Settings, name: str) -> None:
     _done(ended, name, "disabled")
 
 
+@user.command("enable")
+@local
+@click.argument("name")
+def enable(settings: Settings, name: str) -> None:
+    """Lets a disabled user log in again, with the password as it was.
+
+    Example: tipline user enable wangjun
+    """
+    from sinks.database import writing
+    from stations.pages.accounts import enable_user
+    from tipline.store import Store
+
+    store = Store(settings, create=False)
+    with writing(store.engine) as connection:
+        enabled = enable_user(connection, name)
+    _done(enabled, name, "enabled", "no disabled user")
+
+
 def _password() -> str:
     """From the terminal, twice and unseen; from a pipe, its first line. Never an argument: those show in `ps`."""
     if sys.stdin.isatty():
@@ -126,8 +144,8 @@ def _password() -> str:
     return sys.stdin.readline().rstrip("\r\n")
 
 
-def _done(known: bool, name: str, words: str) -> None:
+def _done(known: bool, name: str, words: str, unknown: str = "no such valid user") -> None:
     if not known:
-        click.echo(f"{name}: there is no such valid user; `tipline user list` shows them", err=True)
+        click.echo(f"{name}: there is {unknown}; `tipline user list` shows them", err=True)
         sys.exit(1)
     click.echo(words)
