@@ -86,13 +86,15 @@ class Desk:
         counties: Mapping[str, County],
         metrics: Metrics,
         announce: Callable[[frozenset[str]], None] = lambda _: None,
+        mask: Callable[[str], str] = str,
     ) -> None:
-        """`announce` is called with the stations whose stream grew, after each commit."""
+        """`announce` is called with the stations whose stream grew, after each commit; `mask` blots people's numbers out."""
         self.engine = engine
         self.counties = counties
         self.ladders = {name: Ladders(county) for name, county in counties.items()}
         self.metrics = metrics
         self.announce = announce
+        self._mask = mask
 
     def county_changed(self, county: County) -> None:
         """Another directory of a county is in force from now on."""
@@ -291,12 +293,21 @@ class Desk:
         refused = refuse(ladders, item, move)
         if refused is not None:
             raise refused
-        body = check_body(move, document)
+        body = self.without_numbers(check_body(move, document))
         # Those whom the route named may take it over; those who passed it on have had it.
         neighbours = [name for name, origin in book.cc(item).items() if origin == "route"]
         event = make(ladders, item, neighbours, move, body, actor=actor, now=now)
         record(book, ladders, item, event)
         return event
+
+    def without_numbers(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The body of a move or correction. Raises Rejected (422) where its words hold somebody's number: the history
+        goes to other systems, and numbers are nowhere but sealed."""
+        words = [name for name in ("reason", "text") if name in body and self._mask(body[name]) != body[name]]
+        if words:
+            detail = "holds a phone, card, identity or account number: leave it out, or send it in as a tip, which seals it"
+            raise Rejected(422, "identity", "Numbers of people do not belong into the history", [Mistake(f"/{name}", detail) for name in words])
+        return body
 
     def _tell(self, connection: Connection, item: Assignment, move: Move, now: int) -> None:
         """What others must hear: the fold of a closing or reopening, the reporters of their tip's status."""

@@ -185,7 +185,7 @@ class Incidents:
                     "It was merged: correct the incident it was merged into",
                     [Mistake("", f"merged_into {row['merged_into']}")],
                 )
-            body = self._body(connection, row, action, document)
+            body = self._desk.without_numbers(self._body(connection, row, action, document))
             answer = self._enter(connection, book, principal, row, action, body, now)
             stations = book.save()
             reach("move.before_commit")

@@ -59,13 +59,15 @@ class Outside:
     """What the stations' room may reach beyond the database, each by the shell's leave.
 
     `lookup` gives tips' texts and reporters to those who work on them; `hooks`, asked each time, with `post` tell
-    stations' own systems; `channel` answers reporters where they wrote from.
+    stations' own systems; `channel` answers reporters where they wrote from; `mask` blots people's numbers out of a
+    text.
     """
 
     lookup: Lookup = _unknown
     hooks: Callable[[], Sequence[Hook]] = _none
     post: Post | None = None
     channel: Answering | None = None
+    mask: Callable[[str], str] = str
 
 
 class Service:
@@ -86,7 +88,7 @@ class Service:
         self.metrics = metrics
         self.hub = Hub()
         self._outside = outside or Outside()
-        self.desk = Desk(engine, counties, metrics, self._changed)
+        self.desk = Desk(engine, counties, metrics, self._changed, self._outside.mask)
         self.incidents = Incidents(self.desk, lambda tip_id: _text(self._outside.lookup, tip_id))
         self._append = append
         self._outbox = Outbox(engine, clock)

@@ -13,6 +13,7 @@ import pytest
 from schemas.vocabulary import Role
 from tests.acceptance.test_stations_api import Answer, Client
 from tipline import serve
+from tipline.commands.verify import check_store
 from tipline.settings import load_settings
 from tipline.store import Store, now_ms
 from tipline.testing import Holder, make_tokens
@@ -46,7 +47,11 @@ class Town:
                 return
 
     def close(self) -> None:
+        """Ends it. Whatever was done, the store holds what it must."""
+        self.work()
+        report = check_store(self.embedded.store)
         self.embedded.stop()
+        assert report.ok, report.findings
 
     # --- what people do ---------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from producers.hooks import FILE_NAME, HookFile
+from producers.identity import mask
 from producers.outgoing import Outgoing
 from producers.webhook_standard import key_of
 from schemas.errors import Unavailable
@@ -71,4 +72,4 @@ def make_outside(store: Store, lookup: Callable[[str], bytes | None]) -> Outside
         return sign(secret, identity, now_ms() // SECOND, body)
 
     channel = Outgoing(hooks.lookup, store.keyring.receipt, post, signed)
-    return Outside(lookup=lookup, hooks=systems, post=post, channel=channel)
+    return Outside(lookup=lookup, hooks=systems, post=post, channel=channel, mask=mask)

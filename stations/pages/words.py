@@ -56,6 +56,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "refused.report_invalid": ("填写的内容有误，请检查。", "Something in the report does not fit. Please check it."),
     "refused.move_not_allowed": ("现在不能这样做：情况已经变了。下面是最新情况。", "This is not possible any more: it has changed. Below is how it stands now."),
     "refused.move_stale": ("在您查看之后，有人改动了它（可能已被他人认领）。下面是最新情况，请看后再决定。", "Somebody changed it after you read it, perhaps claimed it. Below is how it stands now: look, then decide."),
+    "refused.move_identity": ("请不要写电话、身份证、银行卡等号码：办理记录会转给其他单位。您写的内容还在，去掉号码后再提交；新的号码可以作为线索录入，会加密保存。", "Please leave phone, card and identity numbers out: the history is passed on. What you wrote is still there: take the number out and send again. A new number can be entered as a tip, which seals it."),
     "refused.move_invalid": ("填写的内容有误，请检查后再提交；您写的内容还在。", "Something in the form does not fit. What you wrote is still there: check it and send again."),
     "refused.move_merged": ("它已并入另一事件，请到那个事件上处理。", "It was merged into another incident: go on there."),
     "refused.other": ("请求没有完成。", "The request was not completed."),

@@ -171,3 +171,18 @@ def test_joining_a_suggested_duplicate_elsewhere_asks_its_holder(town: Town) -> 
     assert town.correct(first["incident_id"], "merge", into=second["incident_id"]).json["status"] == "accepted"
     town.work()
     assert town.decision(first["tip_id"])["incident_id"] == second["incident_id"]
+
+
+def test_somebodys_number_does_not_get_into_the_history(town: Town) -> None:
+    tip = town.tip(FEUD)
+    incident = tip["incident_id"]
+    refused = town.correct(incident, "relabel", category="theft", reason="报警人１３８ ００１３ ８０００说的")
+    assert (refused.status, refused.json["errors"][0]["pointer"]) == (422, "/reason")
+    (taken,) = town.claim(VILLAGE)
+    lease = {"if-match": f'"{taken["lease"]["token"]}"'}
+    path, who = f"/v1/assignments/{taken['id']}/note", town.token("station", station=VILLAGE)
+    refused = town.call("POST", path, who, {"text": "回拨 13800138000"}, headers=lease)
+    assert (refused.status, refused.json["errors"][0]["pointer"]) == (422, "/text")
+    assert b"13800138000" not in refused.body
+    assert town.call("POST", path, who, {"text": "已回拨 [phone:7f3a]，两家愿意调解，赔 3200 元"}, headers=lease).status == 200
+    assert [entry["kind"] for entry in town.incident(incident)["timeline"]].count("noted") == 1

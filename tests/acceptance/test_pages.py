@@ -307,7 +307,9 @@ def test_users_by_command(house: House) -> None:
     assert run("create", "钱警官", "--role", "station", "--station", "police-madan", given="x" * 12).exit_code == 2
     assert run("password", "赵警官", given="another password\n").exit_code == 0
     assert attempt("one long password").status == 401 and attempt("another password").status == 303
+    assert run("enable", "赵警官").exit_code == 1  # who is not disabled
     assert run("disable", "赵警官").exit_code == 0 and run("disable", "nobody").exit_code == 1
+    assert run("enable", "赵警官").exit_code == 0 and run("disable", "赵警官").exit_code == 0
     assert attempt("another password").status == 401
 
 
