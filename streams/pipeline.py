@@ -49,6 +49,8 @@ SCHEMA: Final = "1"
 
 #: A new tip changes the count of the others; in an incident larger than this only the first and the new one are revised for it.
 REVISED_TOGETHER: Final = 32
+#: Of so many of these what their tips tell is kept.
+_MOST_STORMS: Final = 64
 LATEST: Final = 5 * MINUTE
 EARLIEST: Final = 90 * DAY
 
@@ -172,6 +174,8 @@ class Fold:
         self._fresh: dict[str, Decision] = {}
         #: What the next tips of the batch say by themselves.
         self._read: dict[str, tuple[Facts, Traits]] = {}
+        #: Of the latest large incidents, what their tips tell; only a saving of work.
+        self._storms: dict[str, Told] = {}
         #: Keys of records other than tips that took effect: redelivered ones do nothing more.
         self._decided: set[str] = set()
         self.position = 0
@@ -417,19 +421,18 @@ class Fold:
 
     def _show(self, incident: Incident) -> Shown | None:
         """The incident as a whole: what its tips say together, and where that sends it; None when no decision is left."""
-        decisions = [d for t in incident.tips if (d := self.recall(t)) is not None]
-        if not decisions:
+        told = self._told(incident)
+        if not told.tips:
             return None
-        bits_of = [d.memory["case"] for d in decisions]
-        what = decisions[0] if len(decisions) == 1 else _lead(decisions)
+        what = told.lead()
         bits = what.memory["case"]
-        category, subtype, confidence, urgent = bits[6], bits[7], bits[9], any(b[8] for b in bits_of)
+        category, subtype, confidence, urgent = bits[6], bits[7], bits[9], told.urgent
         overrides: dict[str, Any] = incident.overrides
         if overrides:
             urgent = bool(overrides.get("urgent", urgent))
             if "category" in overrides:
                 category, subtype, confidence = overrides["category"], overrides["subtype"], 1.0
-        place = _place_of(decisions, overrides)
+        place = _place_of(told.best_placed(), overrides)
         routed = route(
             self.county,
             Case(
@@ -445,14 +448,30 @@ class Fold:
                 zones=place.zones,
                 channel=what.channel,
                 source=what.source,
-                text=" ".join(dict.fromkeys(b[5] for b in bits_of if b[5])),
+                text=" ".join(dict.fromkeys(cues for t in incident.tips if (cues := told.cues.get(t)))),
                 link=incident.link,
                 occurred_at=self.groups.tips[incident.tips[0]].at,
-                received_at=min(parse_time(d.received_at) for d in decisions),
+                received_at=told.received_at,
             ),
         )
         master = incident.tips[0]
         return Shown(routed, len(incident.tips), incident.pattern_id, category, subtype, urgent, place.area, master, incident.link, incident.link_to)
+
+    def _told(self, incident: Incident) -> Told:
+        """What the incident's tips tell. Of a storm it is kept, so that one tip more costs what that tip tells."""
+        told = self._storms.get(incident.id) if len(incident.tips) > REVISED_TOGETHER else None
+        new = incident.tips if told is None else [t for t in incident.tips if t not in told.tips]
+        if told is None or len(told.tips) + len(new) != len(incident.tips):
+            told, new = Told(), incident.tips
+        for tip_id in new:
+            decision = self.recall(tip_id)
+            if decision is not None:
+                told.add(decision)
+        if len(incident.tips) > REVISED_TOGETHER:
+            self._storms[incident.id] = told
+            if len(self._storms) > _MOST_STORMS:
+                del self._storms[next(iter(self._storms))]
+        return told
 
     # --- corrections, closures, changes --------------------------------------------------------------------------------------
 
@@ -464,6 +483,7 @@ class Fold:
         return [StateChange(county=record.county, position=position, memory={"id": _key_of(record), "closed": [incident.id, incident.closed_at]})]
 
     def _correction(self, position: int, record: Correction) -> list[Output]:
+        self._storms.clear()  # It may change what decisions say of their places.
         incident = self.groups.resolve(record.incident_id)
         if incident is None or not incident.tips:
             return []
@@ -578,19 +598,50 @@ def _key_of(record: Correction | Closure | Change) -> str:
     return f"change/{record.change_id}"
 
 
-def _lead(decisions: list[Decision]) -> Decision:
-    """The tip whose category speaks for all: the category with the most confidence in sum, `other` counting half."""
-    weight: dict[tuple[str, str | None], float] = {}
-    by_category: dict[str, float] = {}
-    for decision in decisions:
-        bits = decision.memory["case"]
+class Told:
+    """What an incident's tips tell together; the same in whatever order they are added."""
+
+    __slots__ = ("_by_category", "_leaves", "_places", "cues", "received_at", "tips", "urgent")
+
+    def __init__(self) -> None:
+        self.tips: set[str] = set()
+        self.urgent = False
+        self.received_at = 0
+        #: The words of the county's lists in each tip that has some.
+        self.cues: dict[str, str] = {}
+        self._by_category: dict[str, float] = {}
+        #: Kind -> the sum of its confidence, and the surest tip of it.
+        self._leaves: dict[tuple[str, str | None], tuple[float, tuple[float, str], Decision]] = {}
+        self._places: tuple[tuple[int, float, str], Decision] | None = None
+
+    def add(self, decision: Decision) -> None:
+        """One tip more, by its decision."""
+        bits, tip_id = decision.memory["case"], decision.tip_id
+        received = parse_time(decision.received_at)
+        self.received_at = min(self.received_at, received) if self.tips else received
+        self.tips.add(tip_id)
+        self.urgent = self.urgent or bits[8]
+        if bits[5]:
+            self.cues[tip_id] = bits[5]
         factor = 0.5 if bits[6] == "other" else 1.0
-        by_category[bits[6]] = round(by_category.get(bits[6], 0.0) + bits[9] * factor, 6)
-        weight[bits[6], bits[7]] = round(weight.get((bits[6], bits[7]), 0.0) + bits[9], 6)
-    category = max(by_category, key=lambda c: (by_category[c], c))
-    leaf = max((k for k in weight if k[0] == category), key=lambda k: (weight[k], k[1] or ""))
-    fitting = [d for d in decisions if (d.memory["case"][6], d.memory["case"][7]) == leaf]
-    return max(fitting, key=lambda d: (d.memory["case"][9], d.tip_id))
+        self._by_category[bits[6]] = round(self._by_category.get(bits[6], 0.0) + bits[9] * factor, 6)
+        leaf, sure = (bits[6], bits[7]), (bits[9], tip_id)
+        weight, surest, tip = self._leaves.get(leaf, (0.0, sure, decision))
+        self._leaves[leaf] = (round(weight + bits[9], 6), *((sure, decision) if sure >= surest else (surest, tip)))
+        known = (_DEPTH[bits[0]], bits[1], tip_id)
+        if self._places is None or known > self._places[0]:
+            self._places = known, decision
+
+    def lead(self) -> Decision:
+        """The tip whose category speaks for all: the category with the most confidence in sum, `other` counting half."""
+        sums = self._by_category
+        category = max(sums, key=lambda c: (sums[c], c))
+        return max((found for leaf, found in self._leaves.items() if leaf[0] == category), key=lambda found: (found[0], found[2].memory["case"][7] or ""))[2]
+
+    def best_placed(self) -> Decision:
+        """The tip that knows its place best."""
+        assert self._places is not None
+        return self._places[1]
 
 
 class _Where(NamedTuple):
@@ -604,11 +655,8 @@ class _Where(NamedTuple):
     zones: tuple[str, ...]
 
 
-def _place_of(decisions: list[Decision], overrides: dict[str, Any]) -> _Where:
-    """The place of the tip that knows it best, unless a person set the area."""
-    best = decisions[0]
-    if len(decisions) > 1:
-        best = max(decisions, key=lambda d: (_DEPTH[d.memory["case"][0]], d.memory["case"][1], d.tip_id))
+def _place_of(best: Decision, overrides: dict[str, Any]) -> _Where:
+    """Where the tip that knows it best says, unless a person set the area."""
     bits = best.memory["case"]
     if "area" in overrides:
         path = str(overrides["area"])

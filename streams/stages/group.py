@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import uuid
+from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha1
@@ -347,7 +348,9 @@ class Groups:
         return incident
 
     def _add(self, incident: Incident, tip: Remembered) -> None:
-        incident.tips = tuple(sorted((*incident.tips, tip.tip_id), key=self._order)) if incident.tips else (tip.tip_id,)
+        tips = list(incident.tips)
+        insort(tips, tip.tip_id, key=self._order)
+        incident.tips = tuple(tips)
         tip.incident = incident.id
 
     def _order(self, tip_id: str) -> tuple[int, str]:

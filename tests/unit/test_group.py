@@ -3,7 +3,7 @@
 
 import pytest
 
-from schemas.records import Decision
+from schemas.records import Decision, Tip
 from tests.fold_made import Driven, correction, driven, tip
 
 STORM = "某印刷厂附近约300米电话线被盗割，电话通信中断，请求出警"
@@ -167,3 +167,21 @@ def test_decisions_do_not_hold_what_only_the_fold_needs() -> None:
     fold = driven([tip("a", STORM)])
     assert all(isinstance(o, Decision) for o in fold.log)
     assert set(fold.decisions["a"].memory) == {"case", "incident", "traits", "edges"}
+
+
+def test_a_storm_is_told_alike_by_a_fold_that_was_there_and_by_one_that_was_rebuilt() -> None:
+    def forward(number: int) -> Tip:
+        word = ("【转发】", "", "扩散！", "转：")[number % 4]
+        extra = "，消防车来了" if number % 7 == 0 else ""
+        return tip(f"t{number:02}", f"{word}汽车站南边红旗饭店后厨煤气罐漏气，嗤嗤响，一条街都能闻见味{extra}", number / 10, place="红旗饭店" if number % 3 else None)
+
+    there = driven(forward(number) for number in range(40))
+    assert len({there.incident(f"t{number:02}") for number in range(40)}) == 1
+    other = there.rebuilt()
+    there.feed(*(forward(number) for number in range(40, 46)))
+    other.feed(*(forward(number) for number in range(40, 46)))
+    assert there.decisions == other.decisions
+    split = correction("split", there.incident("t00"), 60, tip_ids=("t41", "t42", "t43"))
+    for fold in (there, other):
+        fold.feed(split, forward(46))
+    assert there.decisions == other.decisions and there.rebuilt().partition() == there.partition()
