@@ -12,9 +12,13 @@ from typing import Final
 
 #: At least so much must be left: a text of courtesies alone stays as it is.
 _LEAST: Final = 4
-#: Clauses looked at from either end.
+#: Clauses looked at from the end.
 _MOST: Final = 6
 _MARKS: Final = ",。:;!?~ "
+#: A clause of a closing is no longer than this.
+_LONGEST: Final = 40
+#: What a heading may begin with, so that most texts are done with at a glance.
+_FIRST: Final = frozenset("尊敬亲各镇乡村县领警民所书主工您你大早上中下晚辛打我本俺这现特兹想要来将就把对向跟给和以由今昨近最巡走入排检摸值日发了掌收听看有相具详简基情问线隐事报汇反通说一如内几")
 
 _WHO = (
     "领导|同志|警官|所长|书记|主任|镇长|乡长|县长|局长|队长|站长|村长|负责人|工作人员|值班员|接线员|网格长|老师|政府|派出所|公安局|公安机关|村委会?|镇里|乡里|县里|有关部门|相关部门|主管部门|上级|组织|贵所|贵单位|您|你|大家|咱"
@@ -48,18 +52,23 @@ _CLOSING = re.compile(
     r"(?:非常|十分|万分|衷心|再次)?(?:感谢|谢谢|多谢|致谢)(?:各位|领导|您|你们?|大家|组织|政府|对|的|们|百忙之中|抽空|支持|关注|关心|重视|理解|配合|帮助|平安|建设|工作|辛苦|付出|阅读|和|与|及|了|我们)*+"
     r"|此致|敬礼|此致敬礼[\u4e00-\u9fff]{0,14}|特此(?:报告|反映|汇报|通报|上报|说明|告知)|以上(?:情况)?(?:请|特此)?(?:知悉|汇报|报告|属实)?|以上(?:就是|是)?(?:今天|本次)?(?:的)?(?:情况|内容)"
     r"|(?:打扰|麻烦|辛苦|拜托)(?:您|你|你们|领导|各位|大家)?(?:了|啦)?|收到请回复|(?:报告|汇报|反映|上报)完毕"
-    rf"|(?:(?:报告|反映|举报|上报|联系|落款)人|[\u4e00-\u9fff]{{0,8}}(?:{_OFFICE}))[\u4e00-\u9fff]{{0,3}}(?:敬上|敬报)?|[\u4e00-\u9fff]{{0,4}}(?:敬上|敬报)"
-)  # fmt: skip
+)
+_SIGNED = re.compile(
+    rf"(?:(?:报告|反映|举报|上报|联系|落款)人|[\u4e00-\u9fff]{{0,8}}(?:{_OFFICE}))[\u4e00-\u9fff]{{0,3}}(?:敬上|敬报)?|[\u4e00-\u9fff]{{0,4}}(?:敬上|敬报)"
+)
+#: What a request and a closing may begin with.
+_ASKS: Final = frozenset("恳请敬烦还希望盼拜及尽早抓妥当")
+_CLOSES: Final = frozenset("非十万衷再感谢多致此敬特以打麻辛拜收报汇反上")
 
 
 def body(text: str) -> str:
     """A normalised text without the courtesies around it; the text itself where there are none."""
     start = 0
-    for _ in range(_MOST):
+    while text[start : start + 1] in _FIRST:
         match = _SALUTATION.match(text, start) or _WRITER.match(text, start) or _ANNOUNCED.match(text, start)
         if match is None or (match.re is _ANNOUNCED and not _REPORTING.search(match.group().rstrip(_MARKS))):
             break
-        start = match.end()
+        start = match.end()  # Every clause takes something off, so this ends.
     end = _end(text, start)
     if start == 0 and end == len(text):
         return text
@@ -72,11 +81,18 @@ def _end(text: str, start: int) -> int:
     can be all that a text has to say."""
     formal, kept, end = start > 0, len(text), len(text)
     for _ in range(_MOST):
-        told = len(text[:end].rstrip(_MARKS))
-        clause = max([text.rfind(mark, start, told) for mark in _MARKS]) + 1 or start
-        if _REQUEST.fullmatch(text, clause, told):
+        told = end
+        while told > start and text[told - 1] in _MARKS:
+            told -= 1
+        clause = max([text.rfind(mark, max(start, told - _LONGEST), told) for mark in _MARKS]) + 1
+        if not clause:
+            if told - start > _LONGEST:
+                break
+            clause = start
+        first = text[clause : clause + 1]
+        if first in _ASKS and _REQUEST.fullmatch(text, clause, told):
             kept, formal = clause, True
-        elif not _CLOSING.fullmatch(text, clause, told):
+        elif not (first in _CLOSES and _CLOSING.fullmatch(text, clause, told)) and not (formal and _SIGNED.fullmatch(text, clause, told)):
             break
         end = clause
         if formal:

@@ -65,6 +65,17 @@ def test_who_found_it_and_who_lost_it_are_brought_together_by_a_person() -> None
     assert not pair.too_short(traits(lost, category="theft", subtype="pickpocket"), traits(lost, 5, category="other", subtype="lost_found"))
 
 
+def test_hours_later_again_tells_of_another() -> None:
+    first = traits("漫水桥下头有小孩落水，有人跳下去救", category="safety_hazard")
+    later = "昨天刚淹过一回，今天漫水桥又有五六个孩子往下跳"
+    assert pair.forbidden(first, traits(later, 23 * 60, category="safety_hazard"))
+    assert pair.forbidden(traits(later, 23 * 60, category="safety_hazard"), first)
+    # Within hours it may be how the same thing goes on; what came before is not forbidden by what it said itself.
+    assert not pair.forbidden(first, traits(later, 60, category="safety_hazard"))
+    assert not pair.forbidden(traits(later, category="safety_hazard"), traits("漫水桥孩子落水", 23 * 60, category="safety_hazard"))
+    assert not pair.forbidden(first, traits("找着了，人在漫水桥下游，又冷又怕", 8 * 60, category="safety_hazard"))
+
+
 def test_another_sum_is_another_victim_of_a_script() -> None:
     said = "冒充客服说退款让我转了钱"
     one = traits(said, category="fraud", money=frozenset({3000.0}), reporter="a")
