@@ -3,42 +3,32 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from sqlalchemy import select
 
-from schemas.codec import decode_output, encode
-from schemas.records import Change, StateChange
+from schemas.codec import encode
+from schemas.errors import BadCounty
+from schemas.records import Change
 from schemas.times import format_time
 from sinks.database import reading
-from sinks.tables import assignments, decisions
+from sinks.tables import assignments
 from streams.ports import Bundle
 from streams.stages.county import areas_of
 from tipline.county import county_digest
-from tipline.store import Store, now_ms
+from tipline.in_force import in_force
+from tipline.store import Origin, Store, now_ms
 
 #: Puts a record at the end of a county's input: (county, key, value) -> position, or None when it is known already.
 Append = Callable[[str, str, bytes], int | None]
-
-
-def in_force(store: Store, county: str) -> dict[str, str]:
-    """`county` and `model` -> the digest last put in force and decided upon."""
-    found: dict[str, str] = {}
-    statement = select(decisions.c.value).where(decisions.c.county == county, decisions.c.kind == "state_change")
-    with reading(store.engine) as connection:
-        for value in connection.execute(statement.order_by(decisions.c.seq)).scalars():
-            output = decode_output(value)
-            if isinstance(output, StateChange) and "change" in output.memory:
-                what, digest, _ = output.memory["change"]
-                found[what] = digest
-    return found
 
 
 def put_in_force(
     store: Store, county: str, what: str, digest: str, bundle: Bundle | None = None, append: Append | None = None
 ) -> int | None:
     """Appends the change where it is not the one in force; its position, or None."""
-    if in_force(store, county).get(what) == digest:
+    known = in_force(store, county).get(county)
+    if known is not None and known.digests.get(what) == digest:
         return None
     at = now_ms()
     change = Change(
@@ -53,6 +43,18 @@ def apply_county(store: Store, bundle: Bundle, append: Append | None = None) -> 
     if refusals:
         return refusals, None
     return [], put_in_force(store, bundle["county"]["id"], "county", county_digest(bundle), bundle, append)
+
+
+def refuse_dropping(store: Store, bundles: Iterable[Bundle], origin: Origin) -> None:
+    """At a start: raises BadCounty where a county that would come into force drops what open assignments need.
+
+    What the store has in force stays so, whatever it lacks: no start may fail on it.
+    """
+    if origin == "store":
+        return
+    refusals = [line for bundle in bundles for line in dropped(store, bundle)]
+    if refusals:
+        raise BadCounty(refusals)
 
 
 def dropped(store: Store, bundle: Bundle) -> list[str]:

@@ -372,12 +372,13 @@ def create_topics(store: Store, replication: int) -> list[str]:
     from streams.distributed.envelope import KEYRING, Sendable, of_input
     from tipline.county import county_digest
     from tipline.model import load_model
+    from tipline.store import bundles_of
 
     first: dict[str, list[Sendable]] = {}
     stations = []
     at = format_time(now_ms())
     mark = (KEYRING, fingerprint(store).encode())  # the keys are made here, so that every part finds the same ones
-    for bundle in store.bundles():
+    for bundle in bundles_of(store.settings):  # to name them is what this is for
         county = bundle["county"]["id"]
         changes = (("county", county_digest(bundle), bundle), ("model", load_model().digest, None))
         records = [of_input(Change(county=county, change_id=f"{what}/{digest}/first", what=what, digest=digest, at=at, bundle=document)) for what, digest, document in changes]

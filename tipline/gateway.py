@@ -11,7 +11,7 @@ from sqlalchemy import select
 from producers.hooks import FILE_NAME, HookFile
 from producers.http import Door, Limits
 from schemas.codec import decode_input
-from schemas.errors import BadCounty, Unavailable
+from schemas.errors import Unavailable
 from schemas.topics import TIPS
 from sinks.database import reading
 from sinks.tables import counters
@@ -26,7 +26,7 @@ from streams.distributed.topics import read_layout, refuse_later
 from streams.pipeline import Facts
 from streams.ports import Bundle
 from streams.stages.county import compile_county
-from tipline.apply import dropped, put_in_force
+from tipline.apply import put_in_force, refuse_dropping
 from tipline.county import county_digest
 from tipline.distributed import LastingAuthority, in_time, keys_of_log, servers
 from tipline.metrics import PrometheusMetrics
@@ -59,7 +59,7 @@ class Gateway(Embedded):
         self._threads: list[threading.Thread] = []
         self.fatal = None
         self.on_fatal = lambda: None
-        bundles = store.bundles()
+        bundles, self.origin = store.counties()
         self.counties = {bundle["county"]["id"]: compile_county(bundle) for bundle in bundles}
         layout = read_layout(servers(store))
         keys_of_log(store, layout)
@@ -109,15 +109,14 @@ class Gateway(Embedded):
 
     def _renew(self, bundles: list[Bundle]) -> None:
         """Puts a county's directory and the model in force where the tables say that others are."""
-        refusals = [line for bundle in bundles for line in dropped(self.store, bundle)]
-        if refusals:
-            raise BadCounty(refusals)
+        refuse_dropping(self.store, bundles, self.origin)
         for bundle in bundles:
             county = bundle["county"]["id"]
             with reading(self.store.engine) as connection:
                 known = in_force(connection, county) is not None
             if known:  # else the log begins with a directory that the sink has not applied yet
-                put_in_force(self.store, county, "county", county_digest(bundle), bundle)
+                if self.origin == "settings":
+                    put_in_force(self.store, county, "county", county_digest(bundle), bundle)
                 put_in_force(self.store, county, "model", load_model().digest)
 
     def status_of_receipt(self, receipt: str) -> dict[str, Any] | None:

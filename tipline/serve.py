@@ -25,7 +25,7 @@ from producers.http import Door, Limits, intake_routes
 from producers.open311 import open311_routes
 from producers.webhooks import webhook_routes
 from schemas.codec import decode_output
-from schemas.errors import BadCounty, TiplineError
+from schemas.errors import TiplineError
 from schemas.records import Decision, public
 from sinks.database import reading
 from sinks.dead_letters import DeadLetter, dead_letter_id, keep
@@ -37,17 +37,23 @@ from streams.embedded.runtime import BadInput, Broken, Runtime
 from streams.pipeline import Facts, Fold
 from streams.ports import Bundle
 from streams.stages.county import compile_county
-from tipline.apply import dropped, put_in_force
-from tipline.county import county_digest
+from tipline.apply import put_in_force, refuse_dropping
+from tipline.county import county_digest, find_county, load_county
 from tipline.metrics import PrometheusMetrics
 from tipline.model import load_model, model_bytes
 from tipline.ops_http import Health, ops_routes
 from tipline.outside import make_outside
 from tipline.pages import Reach, make_pages
 from tipline.settings import BadSettings, Settings
-from tipline.store import Store, entropy, now_ms
+from tipline.store import Origin, Store, entropy, now_ms
 
 _log = logging.getLogger("tipline.serve")
+
+_ORIGINS: dict[Origin, str] = {
+    "settings": "as --county or TIPLINE_COUNTY names it",
+    "store": "in force by a record of this store",
+    "package": "the example that ships with tipline",
+}
 
 
 class CannotListen(TiplineError):
@@ -66,7 +72,7 @@ class Embedded:
         self._threads: list[threading.Thread] = []
         self.fatal: Exception | None = None
         self.on_fatal: Callable[[], None] = lambda: None
-        bundles = store.bundles()
+        bundles, self.origin = store.counties()
         self.counties = {bundle["county"]["id"]: compile_county(bundle) for bundle in bundles}
         store.keep_model(model_bytes(), load_model().digest)
         self._put_in_force(bundles)
@@ -94,13 +100,23 @@ class Embedded:
         self.health.checks["database"] = self._database_answers
 
     def _put_in_force(self, bundles: list[Bundle]) -> None:
-        refusals = [line for bundle in bundles for line in dropped(self.store, bundle)]
-        if refusals:
-            raise BadCounty(refusals)
+        refuse_dropping(self.store, bundles, self.origin)
         for bundle in bundles:
             county = bundle["county"]["id"]
-            put_in_force(self.store, county, "county", county_digest(bundle), bundle)
+            if self.origin != "store":
+                put_in_force(self.store, county, "county", county_digest(bundle), bundle)
             put_in_force(self.store, county, "model", load_model().digest)
+
+    def told_counties(self) -> list[str]:
+        """Which counties are in force and why, a line each, for whoever starts the service."""
+        packaged = load_county(find_county()) if self.origin == "store" else None
+        lines = []
+        for county in self.counties.values():
+            line = f"  county   {county.id} {county.digest[:12]}, {_ORIGINS[self.origin]}"
+            if packaged is not None and packaged["county"]["id"] == county.id and county_digest(packaged) != county.digest:
+                line += f"; the example that ships is another, {county_digest(packaged)[:12]}"
+            lines.append(line)
+        return lines
 
     # --- what the rooms ask of the shell ---------------------------------------------------------------------------------
 

@@ -31,7 +31,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     #: Directory of the store: `intake.db`, `work.db`, `keys.json`, `models/`.
     data: str = "./data"
-    #: County directories, separated by the system's path separator; empty: the packaged example.
+    #: County directories, separated by the system's path separator; empty: those in force in the store, else the packaged
+    #: example.
     county: str = ""
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080
@@ -106,6 +107,12 @@ def effective(overrides: Mapping[str, Any] | None = None) -> Settings:
 def override(settings: Settings, **changes: Any) -> Settings:
     """The settings with what is not None of `changes`."""
     return msgspec.structs.replace(settings, **{name: value for name, value in changes.items() if value is not None})
+
+
+def names_county(settings: Settings) -> bool:
+    """Whether an option, a variable or the file names a county; else it is the store's, and the packaged example where the
+    store has none in force yet."""
+    return any(settings.county.split(os.pathsep))
 
 
 def counties_of(settings: Settings) -> list[str]:

@@ -6,10 +6,10 @@ import os
 import secrets
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from schemas.errors import BadCounty, TiplineError, Unavailable
-from tipline.settings import BadSettings, Settings, counties_of
+from tipline.settings import BadSettings, Settings, counties_of, names_county
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from streams.embedded.intake import SqliteIntake
     from streams.ports import Bundle
     from streams.stages.classify import Model
+
+
+#: Where the counties are from: named by the settings, in force by records of the store, or packaged.
+Origin = Literal["settings", "store", "package"]
 
 
 def now_ms() -> int:
@@ -176,9 +180,31 @@ class Store:
             raise LookupError(f"the model {digest[:12]} that these decisions were made with is not in {path.parent}")
         return Model(path.read_bytes())
 
+    @property
+    def has_database(self) -> bool:
+        """Whether there is a work database already."""
+        return bool(self.settings.database) or (not self.settings.log and (self.path / "work.db").exists())
+
+    @property
+    def has_log(self) -> bool:
+        """Whether there is a log already, here and not on Kafka."""
+        return (self.path / "intake.db").exists()
+
+    def counties(self) -> tuple[list[Bundle], Origin]:
+        """The counties and where they are from. A default never overrides what a record has put in force.
+
+        Raises BadCounty with every mistake in the directories that the settings name.
+        """
+        if names_county(self.settings):
+            return bundles_of(self.settings), "settings"
+        from tipline.in_force import in_force
+
+        found = [one.bundle for one in in_force(self).values() if one.bundle is not None]
+        return (found, "store") if found else (bundles_of(self.settings), "package")
+
     def bundles(self) -> list[Bundle]:
-        """The county directories of the settings, loaded and checked. Raises BadCounty with every mistake."""
-        return bundles_of(self.settings)
+        """The counties alone. Raises BadCounty."""
+        return self.counties()[0]
 
     def close(self) -> None:
         """Closes what was opened."""
@@ -206,6 +232,17 @@ def _shown(database: str) -> str:
     from sqlalchemy import make_url
 
     return make_url(database).render_as_string()
+
+
+def bundles_at(settings: Settings) -> list[Bundle]:
+    """The counties as a store over these settings has them; none is made. Raises BadCounty."""
+    if names_county(settings) or not (settings.database if settings.log else Path(settings.data).is_dir()):
+        return bundles_of(settings)
+    store = Store(settings)
+    try:
+        return store.bundles()
+    finally:
+        store.close()
 
 
 def bundles_of(settings: Settings) -> list[Bundle]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from sinks.database import reading, version
 from tipline.settings import load_settings
 from tipline.store import Store
 
+ROOT = Path(__file__).parents[2]
 Until = Callable[..., Any]
 
 FIRE = "大邵村东头柴火垛着了，离房子就十来米，快来人"
@@ -166,3 +168,36 @@ def test_local_commands_beside_serve_take_nothing_from_it(serving: Any, until: U
 def version_of(store: Store) -> str | None:
     with reading(store.engine) as connection:
         return version(connection)
+
+
+def test_an_applied_county_outlives_a_kill(serving: Any, until: Until, tmp_path: Path) -> None:
+    grown, station = tmp_path / "grown", "village-xiliangwa-xincun"
+    shutil.copytree(ROOT / "examples" / "anping", grown)
+    for name, mark, line in (
+        ("areas.yaml", "{id: dashaocun,", "      - {id: xincun, names: {zh: 新村村, en: Xin Village}}\n"),
+        ("stations.yaml", "{id: village-xiliangwa-dashaocun,", f"  - {{id: {station}, kind: village, names: {{zh: 新村村委会, en: Xin committee}}, areas: [anping/xiliangwa/xincun]}}\n"),
+    ):
+        rows = (grown / name).read_text("utf-8").splitlines(keepends=True)
+        at = next(i for i, row in enumerate(rows) if mark in row)
+        (grown / name).write_text("".join([*rows[:at], line, *rows[at:]]), "utf-8")
+    applied = serving.cli("county", "apply", str(grown))
+    assert applied.returncode == 0, applied.stderr
+    holder = serving.token("station", "--station", station)
+    token = serving.token("intake", "--source", "wechat:dev")
+
+    def tell(message_id: str, text: str) -> str:
+        sent = serving.call("POST", "/v1/tips", token, {"message_id": message_id, "text": text})
+        assert sent.status == 202, sent.body
+        said = decision(serving, until, token, sent.json["tip_id"])
+        assert said["station"] == station, said
+        return str(said["versions"]["county"])
+
+    version = tell("1", "西两洼乡新村村两家邻居为宅基地吵起来了")
+    serving.kill()
+    serving.start()
+    assert tell("2", "西两洼乡新村村兄弟两个为赡养老人闹矛盾，互不相让") == version
+    queue = serving.call("GET", f"/v1/stations/{station}/assignments", holder).json["items"]
+    assert len(queue) == 2
+    assert serving.stop() == 0
+    checked = serving.cli("verify")
+    assert checked.returncode == 0, checked.stdout + checked.stderr

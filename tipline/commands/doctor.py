@@ -119,9 +119,9 @@ def _clock(store: Store) -> Finding:
 
 
 def _county(settings: Settings) -> Finding:
-    from tipline.store import bundles_of
+    from tipline.store import bundles_at
 
-    bundles = bundles_of(settings)
+    bundles = bundles_at(settings)
     words = ", ".join(f"{b['county']['id']} ({len(b['stations']['stations'])} stations)" for b in bundles)
     return Finding("county", "ok", words)
 
@@ -154,9 +154,14 @@ def _intake(store: Store) -> Finding:
 def _kafka(store: Store) -> Finding:
     from streams.distributed.topics import read_layout, refuse_later
     from tipline.distributed import keys_of_log, servers
+    from tipline.store import NoDatabase
 
     layout = read_layout(servers(store))
-    for bundle in store.bundles():
+    try:
+        bundles = store.bundles()
+    except NoDatabase:  # a finding of its own
+        bundles = []
+    for bundle in bundles:
         layout.partition(bundle["county"]["id"])
     refuse_later(servers(store), layout)
     if store.keyring_path.exists():

@@ -38,9 +38,10 @@ def gateway(data: str | None, county: tuple[str, ...], spool_records: int, **ser
     store = open_store(settings)
     store.hold()  # two gateways over one spool would carry everything twice
     made = Gateway(store, spool_records)
-    sys.exit(run(made, settings.host, settings.port, _announce, options))
 
+    def announce(url: str) -> None:
+        """In one write, so that who reads only the first line may leave."""
+        click.echo("\n".join([f"tipline is ready at {url}", *made.told_counties()]))
+        sys.stdout.flush()
 
-def _announce(url: str) -> None:
-    click.echo(f"tipline is ready at {url}")
-    sys.stdout.flush()
+    sys.exit(run(made, settings.host, settings.port, announce, options))

@@ -23,7 +23,7 @@ county_option = click.option(
     "--county",
     metavar="DIR",
     multiple=True,
-    help="County directory; may be repeated (TIPLINE_COUNTY; default: the Anping example).",
+    help="County directory; may be repeated (TIPLINE_COUNTY; default: the store's, else Anping).",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs: JSON instead of text.")
 format_option = click.option(
@@ -98,14 +98,17 @@ def local(command: F) -> F:
 
 
 def one_county(settings: Settings) -> Bundle:
-    """The county directory of a command that decides for one county. Raises BadCounty, and UsageError for several."""
-    from tipline.county import find_county, load_county
-    from tipline.settings import counties_of
+    """The county of a command that decides for one. Raises BadCounty, and UsageError for several."""
+    from tipline.settings import counties_of, names_county
+    from tipline.store import bundles_at
 
-    names = counties_of(settings)
-    if len(names) > 1:
+    if len(counties_of(settings)) > 1:
         raise click.UsageError("this command takes one county: give --county once")
-    return load_county(find_county(names[0]))
+    bundles = bundles_at(settings)
+    if len(bundles) > 1 and not names_county(settings):
+        known = ", ".join(str(bundle["county"]["id"]) for bundle in bundles)
+        raise click.UsageError(f"this command takes one county, and {known} are in force here: name a directory with --county")
+    return bundles[0]
 
 
 compare_option = click.option(
