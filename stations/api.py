@@ -181,8 +181,8 @@ async def _claim(side: Side, request: Request) -> Response:
     given = {"limit": 1, "lease_s": LEASE_S, **(document if isinstance(document, dict) else {})}
     faults = [Mistake("", "must be an object")] if document is not None and not isinstance(document, dict) else []
     faults += [Mistake("", "unknown field; allowed are limit, lease_s")] if len(given) > 2 else []
-    whole = [isinstance(given[name], int) and not isinstance(given[name], bool) for name in ("limit", "lease_s")]
-    faults += [] if all(whole) else [Mistake("", "limit and lease_s must be whole numbers")]
+    numbers = [name for name in ("limit", "lease_s") if not isinstance(given[name], int) or isinstance(given[name], bool)]
+    faults += [Mistake(f"/{name}", "must be a whole number") for name in numbers]
     if faults:
         raise invalid(faults)
 
@@ -297,7 +297,7 @@ def _counted(
                 connection, by, county=county, from_ms=span[0], to_ms=span[1], station=station, offset_minutes=offset
             )
         except ValueError as error:
-            raise invalid([Mistake("/by", str(error))]) from None
+            raise invalid([Mistake("/by", f"{error}; or level alone")]) from None
 
 
 # --- the live stream
@@ -309,7 +309,7 @@ async def _events(side: Side, request: Request) -> Response:
     station = _station(request)
     side.desk.open_queue(principal, station)
     given = request.headers.get("last-event-id", request.query_params.get("last_event_id"))
-    if given is not None and not re.fullmatch(r"[0-9]{1,15}", given):
+    if given is not None and not re.fullmatch(r"[0-9]{1,100}", given):
         raise invalid([Mistake("/last_event_id", "must be the number of an event of this stream")])
 
     def still_valid() -> bool:
@@ -318,7 +318,8 @@ async def _events(side: Side, request: Request) -> Response:
         except Rejected:
             return False
 
-    after = None if given is None else int(given)
+    # A number that was never given counts as the newest; no database holds one of so many digits.
+    after = None if given is None else min(int(given), 10**15)
     body = follow(side.hub, side.desk, principal, station, after, still_valid)
     return StreamingResponse(
         body, headers={"cache-control": "no-store", "x-accel-buffering": "no"}, media_type="text/event-stream"

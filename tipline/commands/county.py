@@ -56,7 +56,7 @@ def check(directory: str | None, settings: Settings, as_json: bool) -> None:
             click.echo(f"warning: {line}", err=True)
         for line in mistakes:
             click.echo(line)
-        click.echo(f"{len(mistakes)} mistakes" if mistakes else f"ok {digest}")
+        click.echo(f"{len(mistakes)} mistake{'s' * (len(mistakes) != 1)}" if mistakes else f"ok {digest}")
     sys.exit(1 if mistakes else 0)
 
 

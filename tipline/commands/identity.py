@@ -16,9 +16,15 @@ if TYPE_CHECKING:
     from tipline.store import Store
 
 
+def _said(_context: click.Context, _parameter: click.Parameter, reason: str) -> str:
+    if not reason.strip():
+        raise click.BadParameter("say why: the audit is read by people")
+    return reason.strip()
+
+
 @click.command("reveal")
 @click.argument("tip_id")
-@click.option("--reason", required=True, metavar="TEXT", help="Why; it is written to the audit.")
+@click.option("--reason", required=True, metavar="TEXT", callback=_said, help="Why; it is written to the audit.")
 @local
 def reveal(tip_id: str, reason: str, settings: Settings) -> None:
     """Opens what was sealed out of TIP_ID: the reporter's contacts and replaced numbers. Written to the audit first.
@@ -38,7 +44,7 @@ def reveal(tip_id: str, reason: str, settings: Settings) -> None:
 @click.command("erase")
 @click.option("--tip", "tip_ids", multiple=True, metavar="TIP_ID", help="A tip whose identities go; may be repeated.")
 @click.option("--reporter", metavar="PSEUDONYM", help="All tips of a reporter, by the pseudonym such as v-7f3a9c21.")
-@click.option("--reason", required=True, metavar="TEXT", help="Why; it is written to the audit.")
+@click.option("--reason", required=True, metavar="TEXT", callback=_said, help="Why; it is written to the audit.")
 @local
 def erase(tip_ids: tuple[str, ...], reporter: str | None, reason: str, settings: Settings) -> None:
     """Destroys sealed identities with their keys. The tips, their decisions and the counts stay.
