@@ -168,6 +168,23 @@ def test_several_counties_stay_in_force(opened: Open, grown: Path, other: Path) 
     assert list(one.counties) == ["yuxian"]
 
 
+def test_a_gateway_asks_the_shared_tables(opened: Open, grown: Path, tmp_path: Path) -> None:
+    served(opened())
+    apply_county(opened(), load_county(grown))
+    served(opened())
+    shared = {"log": "kafka://localhost:9", "database": f"sqlite:///{tmp_path / 'data' / 'work.db'}", "data": str(tmp_path / "gateway")}
+    for county, expected in (("", "store"), (str(find_county()), "settings")):
+        gateway = Store(load_settings({}, {**shared, "county": county}))
+        try:
+            bundles, origin = gateway.counties()
+            assert (origin, digests(bundles)) == (expected, {"anping": packaged() if county else county_digest(load_county(grown))})
+        finally:
+            gateway.close()
+    # A machine with Kafka alone (a worker's, or where topics are made) has nothing to ask.
+    lone = Store(load_settings({}, {"log": "kafka://localhost:9", "data": str(tmp_path / "lone")}))
+    assert lone.counties()[1] == "package"
+
+
 def run(data: Path, *arguments: str, password: str | None = None) -> Result:
     return CliRunner(env={"TIPLINE_DATA": str(data), "TIPLINE_COUNTY": ""}).invoke(root, arguments, input=password)
 

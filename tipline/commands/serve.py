@@ -61,8 +61,7 @@ def serve(settings: Settings, **serving: Any) -> None:
         """The first line is for programs, the others for people; one write, so that who reads only the first may leave."""
         lines = [
             f"tipline is ready at {url}",
-            *embedded.told_counties(),
-            f"  data     in {settings.data}",
+            "\n".join(embedded.told_counties()) + f"; data in {settings.data}",
             f"  pages    {url}/ to report, {url}/console for stations, {url}/docs for programs",
         ]
         with reading(store.engine) as connection:
