@@ -20,7 +20,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
-from producers.hooks import FILE_NAME, HookFile
+from producers.hooks import FILE_NAME, BadHooks, HookFile
 from producers.http import Door, Limits, intake_routes
 from producers.open311 import open311_routes
 from producers.webhooks import webhook_routes
@@ -87,7 +87,7 @@ class Embedded:
             lookup=store.intake.lookup,
             limits=Limits(per_second=store.settings.rate, burst=store.settings.rate * 10),
         )
-        self.hooks = HookFile(store.path / FILE_NAME, store.keyring)
+        self.hooks = HookFile(store.path / FILE_NAME, store.keyring, store.renewed_keyring)
         reach = Reach(self.status_of_receipt, self._likely, self._rooms, store.intake.append)
         self.pages = make_pages(store, self.door, self.service, self.authority, reach)
         self.health.checks["runtime"] = self._runtime_alive
@@ -229,6 +229,8 @@ class Embedded:
 
     def _render_metrics(self) -> bytes:
         self.service.measure_queues()
+        with contextlib.suppress(BadHooks):  # the log has it
+            self.metrics.gauge("tipline_webhooks_unopened", len(self.hooks.unopened()))
         return self.metrics.render()
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from producers.keyring import Keyring
     from streams.embedded.intake import SqliteIntake
-    from streams.ports import Bundle
+    from streams.ports import Bundle, Sealed
     from streams.stages.classify import Model
 
 
@@ -47,6 +47,7 @@ class Store:
         self._engine: Engine | None = None
         self._intake: SqliteIntake | None = None
         self._keyring: Keyring | None = None
+        self._keys_seen: tuple[int, int, int] | None = None
         self._held: int | None = None
         if not create and not settings.log and not self.path.is_dir():
             raise NoStore(
@@ -146,8 +147,30 @@ class Store:
                     if not path.exists():
                         raise
                     # Another process was quicker: its keys count.
+            self._keys_seen = _seen(path)
             self._keyring = read_keyring(path)
         return self._keyring
+
+    def renewed_keyring(self) -> Keyring:
+        """The keys as their file has them now, for who meets a key that `keyring` does not know: `keys rotate` was run
+        beside this process. A file that is no keyring, or another installation's, changes nothing."""
+        from producers.keyring import BadKeyring, read_keyring
+
+        known, seen = self.keyring, _seen(self.keyring_path)
+        if seen is not None and seen != self._keys_seen:
+            try:
+                found = read_keyring(self.keyring_path)
+            except BadKeyring:
+                return known  # whoever asked says what does not open
+            self._keys_seen = seen
+            if found.same_installation(known):
+                self._keyring = known = found
+        return known
+
+    def open_sealed(self, name: str, sealed: Sealed) -> str:
+        """What was sealed under `name` here or by another process, also with a key made since. Raises CannotOpen."""
+        known = sealed.key_id in self.keyring.ids
+        return (self.keyring if known else self.renewed_keyring()).open_sealed(name, sealed)
 
     def model_path(self, digest: str) -> Path:
         """Where a model that was in force is kept, for replay."""
@@ -189,6 +212,15 @@ class Store:
         if self._held is not None:
             os.close(self._held)
             self._held = None
+
+
+def _seen(path: Path) -> tuple[int, int, int] | None:
+    """What tells one state of a file from the next."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _in_bounded_time(database: str) -> str:

@@ -46,7 +46,7 @@ def doctor(settings: Settings, as_json: bool) -> None:
 
     machine: list[Callable[[Settings], Finding]] = [_python, _county, _model]
     stored: list[Callable[[Store], Finding]] = [
-        _disk, _files, _clock, _keys, _intake, *([_kafka] if settings.log else []), _database, _lag, _audit, _dead_letters,
+        _disk, _files, _clock, _keys, _webhooks, _intake, *([_kafka] if settings.log else []), _database, _lag, _audit, _dead_letters,
     ]  # fmt: skip
     findings = [_made(check, settings) for check in machine]
     if settings.log or Path(settings.data).is_dir():
@@ -144,6 +144,19 @@ def _keys(store: Store) -> Finding:
         )
     ring = store.keyring
     return Finding("keys", "ok", f"{len(ring.ids)} key(s), active {ring.active}")
+
+
+def _webhooks(store: Store) -> Finding:
+    from producers.hooks import FILE_NAME, HookFile
+
+    path = store.path / FILE_NAME
+    if not path.exists():
+        return Finding("webhooks", "ok", "none")
+    hooks = HookFile(path, store.keyring)
+    if shut := hooks.unopened():
+        hint = "put back the keyring that sealed them, or make them anew: tipline webhook add ... --replace"
+        return Finding("webhooks", "fail", f"not opened by {store.keyring_path}: {', '.join(shut)}", hint)
+    return Finding("webhooks", "ok", f"{len(hooks.listed())}, each opens")
 
 
 def _intake(store: Store) -> Finding:

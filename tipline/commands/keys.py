@@ -38,7 +38,8 @@ def init(settings: Settings) -> None:
 @keys.command("rotate")
 @local
 def rotate(settings: Settings) -> None:
-    """Makes a new active sealing key; what the older ones sealed stays readable. Restart `serve` to use it.
+    """Makes a new active sealing key; what the older ones sealed stays readable. A running service opens what it seals
+    at once, and seals with it from its next start on.
 
     Example: tipline keys rotate --data ./data
     """
@@ -49,3 +50,4 @@ def rotate(settings: Settings) -> None:
     ring = store.keyring.rotate(entropy)
     write_keyring(store.keyring_path, ring, replace=True)
     click.echo(f"{store.keyring_path}: active key {ring.active}, {len(ring.ids)} in all")
+    click.echo("a running service opens at once what this key seals; restart it to seal new tips with it", err=True)

@@ -115,7 +115,7 @@ def list_(settings: Settings, as_json: bool) -> None:
         click.echo(msgspec.json.encode(found).decode())
         return
     for one in found:
-        told = "  told" if one.told else ""
+        told = "  told" if one.told else "" if one.opens else "  does not open with these keys"
         click.echo(f"{one.kind:9} {one.source:40} {one.county or '-':12} since {format_time(one.created_at)}{told}")
 
 
@@ -139,7 +139,7 @@ def remove(kind: Kind, source: str, settings: Settings) -> None:
 def _file(store: Store) -> HookFile:
     from producers.hooks import FILE_NAME, HookFile
 
-    return HookFile(store.path / FILE_NAME, store.keyring)
+    return HookFile(store.path / FILE_NAME, store.keyring, store.renewed_keyring)
 
 
 def _given(kind: Kind, secret: str | None, aes_key: str | None, receive_id: str | None) -> Secret:
