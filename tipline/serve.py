@@ -39,6 +39,7 @@ from streams.ports import Bundle
 from streams.stages.county import compile_county
 from tipline.apply import dropped, put_in_force
 from tipline.county import county_digest
+from tipline.keymark import take_keys
 from tipline.metrics import PrometheusMetrics
 from tipline.model import load_model, model_bytes
 from tipline.ops_http import Health, ops_routes
@@ -68,6 +69,7 @@ class Embedded:
         self.on_fatal: Callable[[], None] = lambda: None
         bundles = store.bundles()
         self.counties = {bundle["county"]["id"]: compile_county(bundle) for bundle in bundles}
+        take_keys(store)
         store.keep_model(model_bytes(), load_model().digest)
         self._put_in_force(bundles)
         self.runtimes = [self._runtime(bundle) for bundle in bundles]

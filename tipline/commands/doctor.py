@@ -143,6 +143,10 @@ def _keys(store: Store) -> Finding:
             "`tipline keys init` makes them; `serve` does so at its first start",
         )
     ring = store.keyring
+    if not store.settings.log and store.path.joinpath("work.db").exists():
+        from tipline.keymark import check_keys
+
+        check_keys(store)
     return Finding("keys", "ok", f"{len(ring.ids)} key(s), active {ring.active}")
 
 
