@@ -298,14 +298,10 @@ class _Server(uvicorn.Server):
         yield
 
 
-def run(
-    embedded: Embedded, host: str, port: int, ready: Callable[[str], None], options: dict[str, Any] | None = None
-) -> int:
-    """Serves until SIGTERM or SIGINT -> exit code. `ready(url)` is called once the port answers; `options` are those of
-    `listening`. Raises CannotListen.
-    """
+def listener(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises CannotListen."""
     try:
-        listener = socket.create_server(
+        return socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=512, reuse_port=False
         )
     except OSError as error:
@@ -313,8 +309,17 @@ def run(
         raise CannotListen(
             f"cannot listen on {host}:{port} ({words}). Choose another --port or --host, or stop what holds it"
         ) from None
+
+
+def run(
+    embedded: Embedded, host: str, port: int, ready: Callable[[str], None], options: dict[str, Any] | None = None
+) -> int:
+    """Serves until SIGTERM or SIGINT -> exit code. `ready(url)` is called once the port answers; `options` are those of
+    `listening`. Raises CannotListen.
+    """
+    taken = listener(host, port)
     scheme = "https" if "ssl_certfile" in (options or {}) else "http"
-    url = f"{scheme}://{host if ':' not in host else f'[{host}]'}:{listener.getsockname()[1]}"
+    url = f"{scheme}://{host if ':' not in host else f'[{host}]'}:{taken.getsockname()[1]}"
     config = uvicorn.Config(
         embedded.app(),
         log_level="warning",
@@ -344,7 +349,7 @@ def run(
 
         embedded.on_fatal = leave_from_thread
         embedded.start()
-        task = asyncio.create_task(server.serve(sockets=[listener]))
+        task = asyncio.create_task(server.serve(sockets=[taken]))
         while not server.started and not task.done():
             await asyncio.sleep(0.005)
         if server.started:

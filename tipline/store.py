@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from schemas.errors import BadCounty, TiplineError, Unavailable
 from tipline.settings import BadSettings, Settings, counties_of
@@ -28,6 +29,10 @@ def now_ms() -> int:
 entropy = secrets.token_bytes
 
 
+#: What a store begins with: `token create` makes the first, `serve` both.
+DATABASES: Final = ("work.db", "intake.db")
+
+
 class NoStore(TiplineError):
     """The data directory is missing or holds no store; the message says how to make one."""
 
@@ -39,9 +44,9 @@ class NoDatabase(TiplineError):
 class Store:
     """Opens what is asked for, once each; `close` closes it."""
 
-    def __init__(self, settings: Settings, *, create: bool = True) -> None:
-        """Raises NoStore when the directory does not exist (with `create` false) or cannot be made. On Kafka nothing of worth
-        is in it but at a gateway, so that any will do and is made."""
+    def __init__(self, settings: Settings, *, create: bool = True, files: Sequence[str] = DATABASES) -> None:
+        """Raises NoStore when the directory cannot be made; with `create` false also when it holds none of `files`, and
+        makes nothing. On Kafka nothing of worth is in it but at a gateway, so that any will do and is made."""
         self.settings = settings
         self.path = Path(settings.data)
         self._engine: Engine | None = None
@@ -49,9 +54,10 @@ class Store:
         self._keyring: Keyring | None = None
         self._keys_seen: tuple[int, int, int] | None = None
         self._held: int | None = None
-        if not create and not settings.log and not self.path.is_dir():
+        if not create and not settings.log and not self.holds(files):
+            words = f"holds no store ({' or '.join(files)} is missing)" if self.path.is_dir() else "there is no such data directory"
             raise NoStore(
-                f"{self.path}: there is no such data directory. Start `tipline serve --data {self.path}` once, or name another with --data or TIPLINE_DATA"
+                f"{self.path}: {words}. Start `tipline serve --data {self.path}` once, or name another with --data or TIPLINE_DATA"
             )
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds people's words and numbers
@@ -59,6 +65,10 @@ class Store:
             raise NoStore(
                 f"{self.path}: cannot be made ({error.strerror}). Choose a directory that you may write, with --data or TIPLINE_DATA"
             ) from None
+
+    def holds(self, files: Sequence[str] = DATABASES) -> bool:
+        """Whether a store, or one of these files of it, is in the directory; with a database elsewhere any directory is one."""
+        return self.path.is_dir() and (bool(self.settings.database) or any(self.path.joinpath(name).exists() for name in files))
 
     def hold(self) -> None:
         """Makes this process the only one that decides here, until it closes the store or ends in whatever way.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -44,9 +45,10 @@ def rotate(settings: Settings) -> None:
     Example: tipline keys rotate --data ./data
     """
     from producers.keyring import write_keyring
-    from tipline.store import Store, entropy
+    from tipline.store import DATABASES, Store, entropy
 
-    store = Store(settings, create=False)
+    keys_file = str(Path(settings.keys).absolute()) if settings.keys else "keys.json"
+    store = Store(settings, create=False, files=(keys_file, *DATABASES))
     ring = store.keyring.rotate(entropy)
     write_keyring(store.keyring_path, ring, replace=True)
     click.echo(f"{store.keyring_path}: active key {ring.active}, {len(ring.ids)} in all")
