@@ -40,6 +40,10 @@ class BadHooks(TiplineError):
     """The file of webhooks cannot be used; the message says how to mend it and shows no secret."""
 
 
+class Unopened(Unavailable):
+    """A webhook's secret does not open with the keys that there are."""
+
+
 class Secret(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """What the other side and we share. `aes_key` and `receive_id` are WeCom's (EncodingAESKey, corp id).
 
@@ -78,13 +82,15 @@ Hooks = Callable[[Kind, str], Hook | None]
 
 
 class HookInfo(msgspec.Struct, frozen=True):
-    """A webhook as it may be shown: all but its secret. `created_at` in ms; `told`: whether we call it."""
+    """A webhook as it may be shown: all but its secret. `created_at` in ms; `told`: whether we call it; `opens`: whether
+    its secret opens with the keys that there are."""
 
     kind: Kind
     source: str
     county: str | None
     created_at: int
     told: bool = False
+    opens: bool = True
 
 
 class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,46 +116,65 @@ def _digest(value: str | bytes) -> bytes:
 
 
 class HookFile:
-    """The webhooks of one installation. Read again when the file changes; for one thread at a time."""
+    """The webhooks of one installation. Read again when the file changes; for one thread at a time.
 
-    def __init__(self, path: Path, keyring: Keyring) -> None:
-        """Opens every entry once, so that a broken file or a lost key shows at start. Raises BadHooks."""
+    An entry that does not open stops no other: it is told once in the log, and tried again with other keys.
+    """
+
+    def __init__(self, path: Path, keyring: Keyring, renewed: Callable[[], Keyring] | None = None) -> None:
+        """Opens every entry once, so that a lost key shows at start. `renewed` gives the keys as they are by now: asked
+        when an entry does not open, since a rotation beside this process makes keys that it does not know. Raises
+        BadHooks for a broken file."""
         self._path = path
         self._keyring = keyring
+        self._renewed = renewed
         self._seen: tuple[int, int, int] | None = None
         self._entries: dict[tuple[Kind, str], _Entry] = {}
         self._opened: dict[tuple[Kind, str], Hook] = {}
+        #: Entries that did not open, with the keys that were tried.
+        self._shut: dict[tuple[Kind, str], Keyring] = {}
+        self._told = ""
         self._refresh()
-        for entry in self._entries.values():
-            self._open(entry)
+        self.unopened()
 
     def listed(self) -> list[HookInfo]:
-        """All webhooks, the oldest first, without their secrets."""
+        """All webhooks, the oldest first, without their secrets. Raises BadHooks."""
         self._refresh()
-        return [
-            HookInfo(one.kind, one.source, one.county, one.created_at, bool(secret.url or secret.bot_token))
-            for one in self._entries.values()
-            if (secret := self._open(one).secret)
-        ]
+        return [_info(one, self._open(one)) for one in self._entries.values()]
+
+    def unopened(self) -> list[str]:
+        """What does not open with the keys that there are, each by kind and source. Raises BadHooks."""
+        self._refresh()
+        return [f"{one.kind} {one.source}" for one in self._entries.values() if self._open(one) is None]
 
     def stations(self) -> list[Hook]:
         """The stations' own systems, with their secrets. Raises Unavailable while the file cannot be read."""
-        try:
-            self._refresh()
-            return [self._open(one) for one in self._entries.values() if one.kind == "station"]
-        except BadHooks as error:
-            _log.error("%s", error)
-            raise Unavailable(str(error)) from None
+        self._look()
+        found = (self._open(one) for one in self._entries.values() if one.kind == "station")
+        return [one for one in found if one is not None]
 
     def lookup(self, kind: Kind, source: str) -> Hook | None:
-        """The webhook with its secret, or None. Raises Unavailable while the file cannot be read: send again later."""
+        """The webhook with its secret, or None. Raises Unavailable while the file cannot be read, Unopened while this
+        entry does not open: send again later."""
+        self._look()
+        entry = self._entries.get((kind, source))
+        if entry is None:
+            return None
+        hook = self._open(entry)
+        if hook is None:
+            raise Unopened(self._shut_words(entry))
+        return hook
+
+    def _look(self) -> None:
+        """As `_refresh`, for a running service: it is asked several times a second, and says a trouble once."""
         try:
             self._refresh()
-            entry = self._entries.get((kind, source))
-            return None if entry is None else self._open(entry)
         except BadHooks as error:
-            _log.error("%s", error)  # the caller is told nothing of it
+            if str(error) != self._told:
+                _log.error("%s", error)  # the caller is told nothing of it
+                self._told = str(error)
             raise Unavailable(str(error)) from None
+        self._told = ""
 
     def add(self, hook: Hook, now: int, entropy: Entropy, *, replace: bool = False) -> bool:
         """Keeps a webhook; False, and nothing is changed, when it is there and not `replace`. Raises BadHooks."""
@@ -184,7 +209,7 @@ class HookFile:
 
     def _take(self, seen: tuple[int, int, int] | None, entries: Sequence[_Entry]) -> None:
         if seen != self._seen:
-            self._opened = {}
+            self._opened, self._shut = {}, {}
             self._entries = {(one.kind, one.source): one for one in entries}
             self._seen = seen
 
@@ -200,21 +225,47 @@ class HookFile:
             raise BadHooks(f"{self._path} is of a later version: use the tipline that wrote it")
         return file.hooks
 
-    def _open(self, entry: _Entry) -> Hook:
+    def _open(self, entry: _Entry) -> Hook | None:
+        """The webhook; None while its secret does not open."""
         name = (entry.kind, entry.source)
-        if name not in self._opened:
-            self._opened[name] = Hook(entry.kind, entry.source, entry.county, self._secret(entry))
+        if name in self._opened:
+            return self._opened[name]
+        told = name in self._shut
+        if told:
+            self._renew()
+        if self._shut.get(name) is self._keyring:
+            return None
+        secret = self._secret(entry)
+        if secret is None and self._renew():
+            secret = self._secret(entry)
+        if secret is None:
+            self._shut[name] = self._keyring
+            if not told:
+                _log.error("%s", self._shut_words(entry))
+            return None
+        self._shut.pop(name, None)
+        self._opened[name] = Hook(entry.kind, entry.source, entry.county, secret)
         return self._opened[name]
 
-    def _secret(self, entry: _Entry) -> Secret:
+    def _secret(self, entry: _Entry) -> Secret | None:
         try:
             parts = {one.token: self._keyring.open_sealed(_name(entry.kind, entry.source), one) for one in entry.sealed}
             return msgspec.convert(parts, Secret)
         except (CannotOpen, msgspec.ValidationError):
-            raise BadHooks(
-                f"{self._path}: {entry.kind} {entry.source} does not open with these keys: restart with the keyring "
-                f"that sealed it, or make it anew: tipline webhook add {entry.kind} {entry.source} --replace"
-            ) from None
+            return None
+
+    def _renew(self) -> bool:
+        """Takes the keys as they are by now; whether they are others."""
+        before = self._keyring
+        if self._renewed is not None:
+            self._keyring = self._renewed()
+        return self._keyring is not before
+
+    def _shut_words(self, entry: _Entry) -> str:
+        return (
+            f"{self._path}: {entry.kind} {entry.source} does not open with these keys: put back the keyring that sealed "
+            f"it, or make it anew: tipline webhook add {entry.kind} {entry.source} --replace"
+        )
 
     @contextmanager
     def _alone(self) -> Iterator[dict[tuple[Kind, str], _Entry]]:
@@ -239,6 +290,11 @@ class HookFile:
         finally:
             draft.unlink(missing_ok=True)
         self._refresh()
+
+
+def _info(entry: _Entry, hook: Hook | None) -> HookInfo:
+    told = hook is not None and bool(hook.secret.url or hook.secret.bot_token)
+    return HookInfo(entry.kind, entry.source, entry.county, entry.created_at, told, hook is not None)
 
 
 def _name(kind: Kind, source: str) -> str:

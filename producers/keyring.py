@@ -123,6 +123,10 @@ class Keyring:
         """Ids of all sealing keys, the oldest first."""
         return tuple(self._sealing)
 
+    def same_installation(self, other: Keyring) -> bool:
+        """Whether tokens, digests and receipts agree: rotations apart, the two are one installation's keys."""
+        return hmac.compare_digest(self._pseudonym + self._receipt, other._pseudonym + other._receipt)
+
     def digest(self, purpose: str, value: str | bytes) -> bytes:
         """Keyed hash (32 bytes) of `value` for one purpose; across purposes equal values look unrelated."""
         data = value.encode() if isinstance(value, str) else value

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from producers.hooks import Hook, Kind
+from producers.hooks import Hook, Kind, Unopened
 from producers.webhook_standard import key_of
 from schemas.errors import TiplineError, Unavailable
 from streams.ports import Reply
@@ -58,7 +58,13 @@ class Outgoing:
         self._sign = sign
 
     def reaches(self, source: str) -> bool:
-        """See `streams.ports.Answering`."""
+        """See `streams.ports.Answering`. A way that does not open now may later: its reply waits, and no other's."""
+        try:
+            return self._reaches(source)
+        except Unopened:
+            return True
+
+    def _reaches(self, source: str) -> bool:
         standard, telegram = self._hook_of("standard", source), self._hook_of("telegram", source)
         by_url = standard is not None and bool(standard.secret.url)
         return by_url or (telegram is not None and bool(telegram.secret.bot_token))

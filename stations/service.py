@@ -122,12 +122,15 @@ class Service:
         self._until(stop, "outbox", self.send_once)
 
     def _until(self, stop: threading.Event, name: str, work: Callable[[], int]) -> None:
-        """Repeats the work, which says how many ms it may rest. A database that is away is waited for."""
+        """Repeats the work, which says how many ms it may rest. A database that is away is waited for, and told once."""
+        told = ""
         while not stop.is_set():
             try:
-                wait = work()
+                wait, told = work(), ""
             except Unavailable as error:
-                _log.warning("the stations' %s waits: %s", name, error)
+                if str(error) != told:
+                    told = str(error)
+                    _log.warning("the stations' %s waits: %s", name, told)
                 wait = _MOST_WAIT_MS
             self._nudges[name].wait(wait / 1000)
             self._nudges[name].clear()

@@ -121,6 +121,7 @@ MetricName = Literal[
     "tipline_spool_records",
     "tipline_http_seconds",
     "tipline_patterns_alerted_total",
+    "tipline_webhooks_unopened",
 ]
 
 
@@ -151,6 +152,7 @@ METRICS: Mapping[MetricName, MetricInfo] = {
     "tipline_spool_records": MetricInfo("gauge", (), "Accepted records that wait for the relay."),
     "tipline_http_seconds": MetricInfo("histogram", ("route", "status"), "HTTP requests by route template and status class."),
     "tipline_patterns_alerted_total": MetricInfo("counter", ("subtype",), "Patterns that reached their third incident."),
+    "tipline_webhooks_unopened": MetricInfo("gauge", (), "Webhooks whose secret does not open with the keys that there are."),
 }
 
 

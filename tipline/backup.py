@@ -19,6 +19,7 @@ import msgspec
 
 from schemas.errors import TiplineError
 from schemas.times import format_time
+from tipline.keymark import check_files
 
 #: In this order: see above.
 DATABASES: Final = ("work.db", "intake.db")
@@ -80,7 +81,7 @@ def restore(
 ) -> Manifest:
     """Makes a store of the backup `source` in `data`, which must be new or empty; `keys` where the backup has none.
 
-    Raises BadBackup: nothing is left in `data` then.
+    Raises BadBackup, OtherKeys and BadKeyring: nothing is left in `data` then.
     """
     manifest = read_manifest(source)
     check(source, manifest)
@@ -90,6 +91,8 @@ def restore(
             _copy(source / name, draft / name, mode=0o600 if name in (KEYS, *DATABASES) else 0o644)
         if keys is not None:
             _copy(keys, draft / KEYS, mode=0o600)
+        if keys is not None or KEYS in manifest.files:
+            check_files(draft, keys or source / KEYS)
         progress()
     return manifest
 

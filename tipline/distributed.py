@@ -22,6 +22,7 @@ from schemas.records import Change
 from schemas.times import format_time
 from streams.pipeline import Fold
 from streams.ports import Authority, Principal
+from tipline.keymark import OtherKeys, fingerprint, known_mark, mark_of, put_mark
 from tipline.metrics import PrometheusMetrics
 from tipline.store import NoDatabase, Store, entropy, now_ms
 
@@ -46,10 +47,6 @@ _TOKENS: Final = 100_000
 
 class NoLog(TiplineError):
     """TIPLINE_LOG is missing."""
-
-
-class OtherKeys(TiplineError):
-    """The keyring is not that of the database."""
 
 
 def servers(store: Store) -> list[str]:
@@ -219,29 +216,20 @@ def open_store(settings: Settings) -> Store:
     return store
 
 
-def fingerprint(store: Store) -> str:
-    """What tells this keyring from others, and tells nothing of it."""
-    return store.keyring.digest("store", "fingerprint").hex()[:32]
-
-
 def same_keys(store: Store) -> None:
     """Raises OtherKeys where the database knows installations with another keyring: ids and receipts would not agree."""
-    from sqlalchemy import select
+    from sinks.database import writing
 
-    from sinks.database import insert_new, writing
-    from sinks.tables import positions
-
-    mine = int(fingerprint(store)[:12], 16)
     with writing(store.engine) as connection:
-        insert_new(connection, positions, [{"consumer": "keyring", "topic": "fingerprint", "part": "", "position": mine}])
-        known = connection.execute(select(positions.c.position).where(positions.c.consumer == "keyring")).scalar()
-    if known != mine:
+        put_mark(connection, store.keyring)
+        known = known_mark(connection)
+    if known != mark_of(store.keyring):
         raise OtherKeys(_others(store, "this database"))
 
 
 def keys_of_log(store: Store, layout: Layout) -> None:
     """Raises OtherKeys where the topics were made with another keyring: for parts that have no database."""
-    if layout.keyrings - {fingerprint(store)}:
+    if layout.keyrings - {fingerprint(store.keyring)}:
         raise OtherKeys(_others(store, "these topics"))
 
 
@@ -377,7 +365,7 @@ def create_topics(store: Store, replication: int) -> list[str]:
     first: dict[str, list[Sendable]] = {}
     stations = []
     at = format_time(now_ms())
-    mark = (KEYRING, fingerprint(store).encode())  # the keys are made here, so that every part finds the same ones
+    mark = (KEYRING, fingerprint(store.keyring).encode())  # the keys are made here, so that every part finds the same ones
     for bundle in bundles_of(store.settings):  # to name them is what this is for
         county = bundle["county"]["id"]
         changes = (("county", county_digest(bundle), bundle), ("model", load_model().digest, None))

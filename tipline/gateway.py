@@ -100,7 +100,7 @@ class Gateway(Embedded):
             lookup=self.spool.lookup,
             limits=Limits(per_second=store.settings.rate, burst=store.settings.rate * 10),
         )
-        self.hooks = HookFile(store.path / FILE_NAME, store.keyring)
+        self.hooks = HookFile(store.path / FILE_NAME, store.keyring, store.renewed_keyring)
         reach = Reach(self.status_of_receipt, self._likely, self._rooms, self.spool.append)
         self.pages = make_pages(store, self.door, self.service, self.authority, reach)
         self.health.checks["runtime"] = self._runtime_alive

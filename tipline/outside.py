@@ -63,7 +63,7 @@ def check_url(url: str) -> str:
 def make_outside(store: Store, lookup: Callable[[str], bytes | None]) -> Outside:
     """The room's way out, by the webhooks of the store. `lookup` finds a tip's record."""
     # A file of its own: the door reads it on the event loop, this from the outbox's thread.
-    hooks = HookFile(store.path / FILE_NAME, store.keyring)
+    hooks = HookFile(store.path / FILE_NAME, store.keyring, store.renewed_keyring)
 
     def systems() -> list[Hook]:
         return [Hook(one.source, one.secret.url, key_of(one.secret)) for one in hooks.stations()]

@@ -138,7 +138,7 @@ class Hands:
 
 def unsealed(store: Store, letter: dead_letters.DeadLetter) -> bytes:
     """A dead letter's bytes. Raises CannotOpen."""
-    return bytes.fromhex(store.keyring.open_sealed(letter.id, msgspec.json.decode(letter.sealed, type=Sealed)))
+    return bytes.fromhex(store.open_sealed(letter.id, msgspec.json.decode(letter.sealed, type=Sealed)))
 
 
 def replay(store: Store, letter: dead_letters.DeadLetter, append: Callable[[str, str, bytes], object]) -> None:

@@ -20,7 +20,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
-from producers.hooks import FILE_NAME, HookFile
+from producers.hooks import FILE_NAME, BadHooks, HookFile
 from producers.http import Door, Limits, intake_routes
 from producers.open311 import open311_routes
 from producers.webhooks import webhook_routes
@@ -39,6 +39,7 @@ from streams.ports import Bundle
 from streams.stages.county import compile_county
 from tipline.apply import put_in_force, refuse_dropping
 from tipline.county import county_digest, find_county, load_county
+from tipline.keymark import take_keys
 from tipline.metrics import PrometheusMetrics
 from tipline.model import load_model, model_bytes
 from tipline.ops_http import Health, ops_routes
@@ -74,6 +75,7 @@ class Embedded:
         self.on_fatal: Callable[[], None] = lambda: None
         bundles, self.origin = store.counties()
         self.counties = {bundle["county"]["id"]: compile_county(bundle) for bundle in bundles}
+        take_keys(store)
         store.keep_model(model_bytes(), load_model().digest)
         self._put_in_force(bundles)
         self.runtimes = [self._runtime(bundle) for bundle in bundles]
@@ -93,7 +95,7 @@ class Embedded:
             lookup=store.intake.lookup,
             limits=Limits(per_second=store.settings.rate, burst=store.settings.rate * 10),
         )
-        self.hooks = HookFile(store.path / FILE_NAME, store.keyring)
+        self.hooks = HookFile(store.path / FILE_NAME, store.keyring, store.renewed_keyring)
         reach = Reach(self.status_of_receipt, self._likely, self._rooms, store.intake.append)
         self.pages = make_pages(store, self.door, self.service, self.authority, reach)
         self.health.checks["runtime"] = self._runtime_alive
@@ -245,6 +247,8 @@ class Embedded:
 
     def _render_metrics(self) -> bytes:
         self.service.measure_queues()
+        with contextlib.suppress(BadHooks):  # the log has it
+            self.metrics.gauge("tipline_webhooks_unopened", len(self.hooks.unopened()))
         return self.metrics.render()
 
 
@@ -310,14 +314,10 @@ class _Server(uvicorn.Server):
         yield
 
 
-def run(
-    embedded: Embedded, host: str, port: int, ready: Callable[[str], None], options: dict[str, Any] | None = None
-) -> int:
-    """Serves until SIGTERM or SIGINT -> exit code. `ready(url)` is called once the port answers; `options` are those of
-    `listening`. Raises CannotListen.
-    """
+def listener(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises CannotListen."""
     try:
-        listener = socket.create_server(
+        return socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=512, reuse_port=False
         )
     except OSError as error:
@@ -325,8 +325,17 @@ def run(
         raise CannotListen(
             f"cannot listen on {host}:{port} ({words}). Choose another --port or --host, or stop what holds it"
         ) from None
+
+
+def run(
+    embedded: Embedded, host: str, port: int, ready: Callable[[str], None], options: dict[str, Any] | None = None
+) -> int:
+    """Serves until SIGTERM or SIGINT -> exit code. `ready(url)` is called once the port answers; `options` are those of
+    `listening`. Raises CannotListen.
+    """
+    taken = listener(host, port)
     scheme = "https" if "ssl_certfile" in (options or {}) else "http"
-    url = f"{scheme}://{host if ':' not in host else f'[{host}]'}:{listener.getsockname()[1]}"
+    url = f"{scheme}://{host if ':' not in host else f'[{host}]'}:{taken.getsockname()[1]}"
     config = uvicorn.Config(
         embedded.app(),
         log_level="warning",
@@ -356,7 +365,7 @@ def run(
 
         embedded.on_fatal = leave_from_thread
         embedded.start()
-        task = asyncio.create_task(server.serve(sockets=[listener]))
+        task = asyncio.create_task(server.serve(sockets=[taken]))
         while not server.started and not task.done():
             await asyncio.sleep(0.005)
         if server.started:

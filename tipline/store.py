@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from schemas.errors import BadCounty, TiplineError, Unavailable
 from tipline.settings import BadSettings, Settings, counties_of, names_county
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from producers.keyring import Keyring
     from streams.embedded.intake import SqliteIntake
-    from streams.ports import Bundle
+    from streams.ports import Bundle, Sealed
     from streams.stages.classify import Model
 
 
@@ -32,6 +33,10 @@ def now_ms() -> int:
 entropy = secrets.token_bytes
 
 
+#: What a store begins with: `token create` makes the first, `serve` both.
+DATABASES: Final = ("work.db", "intake.db")
+
+
 class NoStore(TiplineError):
     """The data directory is missing or holds no store; the message says how to make one."""
 
@@ -43,18 +48,20 @@ class NoDatabase(TiplineError):
 class Store:
     """Opens what is asked for, once each; `close` closes it."""
 
-    def __init__(self, settings: Settings, *, create: bool = True) -> None:
-        """Raises NoStore when the directory does not exist (with `create` false) or cannot be made. On Kafka nothing of worth
-        is in it but at a gateway, so that any will do and is made."""
+    def __init__(self, settings: Settings, *, create: bool = True, files: Sequence[str] = DATABASES) -> None:
+        """Raises NoStore when the directory cannot be made; with `create` false also when it holds none of `files`, and
+        makes nothing. On Kafka nothing of worth is in it but at a gateway, so that any will do and is made."""
         self.settings = settings
         self.path = Path(settings.data)
         self._engine: Engine | None = None
         self._intake: SqliteIntake | None = None
         self._keyring: Keyring | None = None
+        self._keys_seen: tuple[int, int, int] | None = None
         self._held: int | None = None
-        if not create and not settings.log and not self.path.is_dir():
+        if not create and not settings.log and not self.holds(files):
+            words = f"holds no store ({' or '.join(files)} is missing)" if self.path.is_dir() else "there is no such data directory"
             raise NoStore(
-                f"{self.path}: there is no such data directory. Start `tipline serve --data {self.path}` once, or name another with --data or TIPLINE_DATA"
+                f"{self.path}: {words}. Start `tipline serve --data {self.path}` once, or name another with --data or TIPLINE_DATA"
             )
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds people's words and numbers
@@ -62,6 +69,10 @@ class Store:
             raise NoStore(
                 f"{self.path}: cannot be made ({error.strerror}). Choose a directory that you may write, with --data or TIPLINE_DATA"
             ) from None
+
+    def holds(self, files: Sequence[str] = DATABASES) -> bool:
+        """Whether a store, or one of these files of it, is in the directory; with a database elsewhere any directory is one."""
+        return self.path.is_dir() and (bool(self.settings.database) or any(self.path.joinpath(name).exists() for name in files))
 
     def hold(self) -> None:
         """Makes this process the only one that decides here, until it closes the store or ends in whatever way.
@@ -150,8 +161,30 @@ class Store:
                     if not path.exists():
                         raise
                     # Another process was quicker: its keys count.
+            self._keys_seen = _seen(path)
             self._keyring = read_keyring(path)
         return self._keyring
+
+    def renewed_keyring(self) -> Keyring:
+        """The keys as their file has them now, for who meets a key that `keyring` does not know: `keys rotate` was run
+        beside this process. A file that is no keyring, or another installation's, changes nothing."""
+        from producers.keyring import BadKeyring, read_keyring
+
+        known, seen = self.keyring, _seen(self.keyring_path)
+        if seen is not None and seen != self._keys_seen:
+            try:
+                found = read_keyring(self.keyring_path)
+            except BadKeyring:
+                return known  # whoever asked says what does not open
+            self._keys_seen = seen
+            if found.same_installation(known):
+                self._keyring = known = found
+        return known
+
+    def open_sealed(self, name: str, sealed: Sealed) -> str:
+        """What was sealed under `name` here or by another process, also with a key made since. Raises CannotOpen."""
+        known = sealed.key_id in self.keyring.ids
+        return (self.keyring if known else self.renewed_keyring()).open_sealed(name, sealed)
 
     def model_path(self, digest: str) -> Path:
         """Where a model that was in force is kept, for replay."""
@@ -215,6 +248,15 @@ class Store:
         if self._held is not None:
             os.close(self._held)
             self._held = None
+
+
+def _seen(path: Path) -> tuple[int, int, int] | None:
+    """What tells one state of a file from the next."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _in_bounded_time(database: str) -> str:

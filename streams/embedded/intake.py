@@ -59,6 +59,9 @@ MIGRATIONS: Final = (
 _INSERT_TIP = """INSERT INTO tips (county, key, type, tip_id, source, message_id, digest, receipt, accepted_at, value)
                  VALUES (?, ?, 'tip', ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
 _INSERT_OTHER = "INSERT INTO tips (county, key, type, value) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
+#: From the newest tip on backwards: a CROSS JOIN keeps SQLite from beginning with all identities.
+_NEWEST_SEALED = """SELECT i.tip_id, i.token, i.kind, i.key_id, i.wrapped_key, i.nonce, i.ciphertext
+                    FROM tips t CROSS JOIN identities i ON i.tip_id = t.tip_id ORDER BY t.position DESC LIMIT 1"""
 _INSERT_IDENTITY = "INSERT INTO identities VALUES (?, ?, ?, ?, ?, ?, ?)"
 _KNOWN = "SELECT tip_id, receipt, digest FROM tips WHERE key = ? OR (source = ? AND message_id = ?) LIMIT 1"
 
@@ -307,6 +310,10 @@ class SqliteIntake:
         query = "SELECT token, kind, key_id, wrapped_key, nonce, ciphertext FROM identities WHERE tip_id = ?"
         return [Sealed(*row) for row in self._select(query, tip_id)]
 
+    def newest_sealed(self) -> tuple[str, Sealed] | None:
+        """An identity of the last tip that has any, with the tip's id; None when nothing is sealed."""
+        return _sealed(self._select(_NEWEST_SEALED))
+
     def tips_with(self, token: str) -> list[str]:
         """Tips that hold an identity with this token or pseudonym."""
         return [row[0] for row in self._select("SELECT DISTINCT tip_id FROM identities WHERE token = ?", token)]
@@ -346,6 +353,15 @@ class SqliteIntake:
                 return self._reader.execute(query, values).fetchall()
         except sqlite3.DatabaseError as error:
             raise _unavailable(error) from None
+
+
+def newest_sealed(connection: sqlite3.Connection) -> tuple[str, Sealed] | None:
+    """As the method of this name, of a log that nobody has opened."""
+    return _sealed(connection.execute(_NEWEST_SEALED).fetchall())
+
+
+def _sealed(rows: list[Any]) -> tuple[str, Sealed] | None:
+    return (rows[0][0], Sealed(*rows[0][1:])) if rows else None
 
 
 def _answer_all(group: list[_Pending], error: Exception) -> None:

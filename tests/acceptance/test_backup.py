@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from producers.keyring import Keyring, read_keyring, write_keyring
 from tests.crowd import CLIENTS, Crowd, checked, settle, tip
 from tipline.backup import MANIFEST, BadBackup, backup, read_manifest, restore
 from tipline.commands.backup import backup as backup_command
 from tipline.commands.backup import restore as restore_command
-from tipline.store import now_ms
+from tipline.commands.doctor import doctor as doctor_command
+from tipline.keymark import OtherKeys
+from tipline.serve import Embedded
+from tipline.settings import load_settings
+from tipline.store import Store, now_ms
 from tipline.testing import Client, Ledger, Sender, Served, make_token
 
 
@@ -127,3 +135,74 @@ def test_what_is_no_store_is_not_backed_up(tmp_path: Path) -> None:
     with pytest.raises(BadBackup, match="holds no store"):
         made(tmp_path / "data", tmp_path / "backup")
     assert not (tmp_path / "backup").exists()
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store at rest with an identity in it."""
+    folder = tmp_path_factory.mktemp("sealed")
+    with Served(folder / "data") as served, Client(served, make_token(folder / "data", "intake")) as client:
+        body = {"source": "wechat:a", "message_id": "m-1", "text": "马店村口路灯不亮，电话13812345678"}
+        assert client.send("/v1/tips", body).status == 202
+        settle(served)
+    return folder / "data"
+
+
+def without_mark(data: Path) -> None:
+    """As a store was before there were marks."""
+    with closing(sqlite3.connect(data / "work.db")) as work, work:
+        assert work.execute("DELETE FROM positions WHERE consumer = 'keyring'").rowcount == 1
+
+
+def other_keys(path: Path) -> Path:
+    write_keyring(path, Keyring.create(os.urandom))
+    return path
+
+
+def keyring_finding(data: Path) -> tuple[int, str]:
+    done = CliRunner().invoke(doctor_command, ["--data", str(data)])
+    return done.exit_code, next(line for line in done.output.splitlines() if " keys " in line)
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_other_keys_are_refused_wherever_they_are_given(marked: bool, sealed: Path, tmp_path: Path) -> None:
+    shutil.copytree(sealed, tmp_path / "data")
+    if not marked:
+        without_mark(tmp_path / "data")
+    made(tmp_path / "data", tmp_path / "backup", keys=False)
+    wrong = other_keys(tmp_path / "wrong.json")
+    with pytest.raises(OtherKeys, match="not the keys"):
+        restore(tmp_path / "backup", tmp_path / "restored", keys=wrong)
+    assert not (tmp_path / "restored").exists()
+    restore(tmp_path / "backup", tmp_path / "restored", keys=sealed / "keys.json")
+    assert keyring_finding(tmp_path / "restored")[0] == 0
+    shutil.copy(wrong, tmp_path / "restored" / "keys.json")
+    code, line = keyring_finding(tmp_path / "restored")
+    assert code == 1 and line.startswith("fail") and "not the keys" in line
+    store = Store(load_settings({}, {"data": str(tmp_path / "restored")}))
+    with pytest.raises(OtherKeys, match="not the keys") as refused:
+        Embedded(store)
+    store.close()
+    assert refused.value.exit_code == 69
+
+
+def test_rotated_keys_are_the_stores_and_a_copy_from_before_is_not(sealed: Path, tmp_path: Path) -> None:
+    shutil.copytree(sealed, tmp_path / "data")
+    old = read_keyring(sealed / "keys.json")
+    write_keyring(tmp_path / "data" / "keys.json", old.rotate(os.urandom), replace=True)
+    with Served(tmp_path / "data") as served, Client(served, make_token(served.data, "intake")) as client:
+        body = {"source": "wechat:a", "message_id": "m-2", "text": "马店村口井盖丢了，电话13812345679"}
+        assert client.send("/v1/tips", body).status == 202
+        settle(served)
+    made(tmp_path / "data", tmp_path / "backup", keys=False)
+    with pytest.raises(OtherKeys, match="rotation"):
+        restore(tmp_path / "backup", tmp_path / "restored", keys=sealed / "keys.json")
+    restore(tmp_path / "backup", tmp_path / "restored", keys=tmp_path / "data" / "keys.json")
+
+
+def test_an_older_store_takes_the_mark_of_its_own_keys(sealed: Path, tmp_path: Path) -> None:
+    shutil.copytree(sealed, tmp_path / "data")
+    without_mark(tmp_path / "data")
+    with Served(tmp_path / "data"):
+        pass
+    without_mark(tmp_path / "data")

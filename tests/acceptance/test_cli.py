@@ -85,6 +85,36 @@ def test_errors_say_what_where_and_how_with_the_pinned_code(make_serving: Callab
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "explain 00000000-0000-0000-0000-000000000000", "stats", "token list", "token revoke 00", "user list", "user disable x",
+        "dead-letters list", "export --labels --out -", "webhook list", "webhook remove standard x", "keys rotate", "verify",
+        "backup copy", "reveal x --reason y", "erase --tip x --reason y", f"county apply {ROOT / 'examples' / 'anping'}",
+    ],
+)  # fmt: skip
+def test_what_only_reads_or_changes_a_store_makes_none(make_serving: Callable[..., Any], tmp_path: Path, command: str) -> None:
+    (tmp_path / "empty").mkdir()
+    done = make_serving(start=False).cli(*command.split(), "--data", str(tmp_path / "empty"))
+    assert done.returncode == 69 and "holds no store" in done.stderr, done.stderr
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_doctor_makes_no_store(make_serving: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = make_serving(start=False).cli("doctor", "--data", str(tmp_path / "empty"))
+    assert done.returncode == 0 and "holds no store yet" in done.stdout, done.stdout
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_a_token_before_the_first_start_makes_the_store_and_can_be_listed(make_serving: Callable[..., Any]) -> None:
+    service = make_serving(start=False)
+    service.token("ops")
+    assert " ops " in service.cli("token", "list").stdout
+    assert service.cli("webhook", "list").returncode == 0
+    assert not (service.data / "keys.json").exists()
+
+
 def test_an_unknown_setting_is_an_error_that_suggests_the_right_one(make_serving: Callable[..., Any]) -> None:
     done = make_serving({"TIPLINE_PROT": "1"}, start=False).cli("doctor")
     assert done.returncode == 2 and "TIPLINE_PORT" in done.stderr
@@ -161,6 +191,7 @@ def test_a_port_in_use_is_told(serving: Any, tmp_path: Path) -> None:
     port = serving.url.rpartition(":")[2]
     done = serving.cli("serve", "--data", str(tmp_path / "other"), "--port", port)
     assert done.returncode == 69 and f":{port} (Address already in use)" in done.stderr
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("name", ["intake.db", "work.db"])

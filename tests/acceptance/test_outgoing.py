@@ -185,6 +185,33 @@ def test_a_stations_own_system_and_the_reporters_are_told(served: Served, receiv
     assert [one["data"]["status"] for one in receiver.at("/partner")] == ["with_station", "with_station", "in_work", "closed"]
 
 
+def tipline(served: Served, *arguments: str, status: int = 0) -> str:
+    command = [sys.executable, "-m", "tipline", *arguments, "--data", str(served.data)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_rotation_beside_it_needs_no_restart(served: Served, receiver: Receiver) -> None:
+    first = webhook(served, "station", STATION, "--url", f"{receiver.url}/station")
+    assert "restart" in tipline(served, "keys", "rotate")
+    webhook(served, "station", "police-dahezhuang", "--url", f"{receiver.url}/second")
+    group = webhook(served, "telegram", "telegram:anping-1", "--url", receiver.url, "--bot-token", BOT)
+    report(served, group)  # the door opens what the new key sealed
+    until(lambda: receiver.at("/station"))
+    assert all(signed(first, headers, body) for path, headers, body in receiver.got if path == "/station")
+    assert "each opens" in tipline(served, "doctor")
+    # One that nobody can open: the others go on, and it is told.
+    path = served.data / "webhooks.json"
+    path.write_text(path.read_text("utf-8").replace('"police-dahezhuang"', '"police-elsewhere"'), "utf-8")
+    take(served)
+    until(lambda: [one for one in receiver.at("/station") if one["type"] == "assignment.acknowledged"])
+    assert "station police-elsewhere" in tipline(served, "doctor", status=1)
+    assert "does not open" in tipline(served, "webhook", "list")
+    with Client(served, make_token(served.data, "ops")) as ops:
+        assert b"tipline_webhooks_unopened 1.0" in ops.get("/metrics").body
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

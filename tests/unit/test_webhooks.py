@@ -22,8 +22,9 @@ from cryptography.hazmat.primitives import padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from starlette.datastructures import Headers
 
-from producers.hooks import BadHooks, Hook, HookFile, Secret, secret_eq
+from producers.hooks import BadHooks, Hook, HookFile, Secret, Unopened, secret_eq
 from producers.keyring import Keyring
+from producers.outgoing import Outgoing
 from producers.webhook_standard import verified
 from producers.webhook_telegram import submissions
 from producers.webhook_wecom import flat_xml, opened, signature, wgs84
@@ -506,8 +507,64 @@ def test_the_file_alone_gives_nothing(tmp_path: Path) -> None:
     again = HookFile(path, KEYRING)
     assert {name: again.lookup(*name) for name in HOOKS} == HOOKS
     assert again.lookup("wecom", "telegram:anping") is None
-    with pytest.raises(BadHooks, match="does not open"):
-        HookFile(path, Keyring.create(os.urandom))
+    other = HookFile(path, Keyring.create(os.urandom))
+    assert [one.opens for one in other.listed()] == [False] * len(HOOKS)
+    with pytest.raises(Unopened, match="does not open"):
+        other.lookup("telegram", "telegram:anping")
+
+
+@pytest.fixture
+def partly(tmp_path: Path) -> HookFile:
+    """Two stations, the second sealed with a key that this process does not have."""
+    path = tmp_path / "webhooks.json"
+    HookFile(path, KEYRING).add(Hook("station", "a", "anping", STANDARD), NOW, os.urandom)
+    HookFile(path, Keyring.create(os.urandom)).add(Hook("station", "b", "anping", STANDARD), NOW, os.urandom)
+    return HookFile(path, KEYRING)
+
+
+def test_an_entry_that_does_not_open_stops_no_other_and_is_told_once(
+    partly: HookFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        assert [one.source for one in partly.stations()] == ["a"]
+        with pytest.raises(Unopened):
+            partly.lookup("station", "b")
+    assert partly.lookup("station", "a") is not None
+    assert partly.unopened() == ["station b"]
+    at_start = [one.getMessage() for one in caplog.get_records("setup")]
+    assert len([words for words in at_start + caplog.messages if "station b" in words]) == 1
+    assert partly.add(Hook("station", "b", "anping", STANDARD), NOW, os.urandom, replace=True)
+    assert partly.unopened() == [] and len(partly.stations()) == 2
+
+
+def test_an_unreadable_file_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "webhooks.json"
+    file = HookFile(path, KEYRING)
+    path.write_text("{")
+    path.chmod(0o600)
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            file.stations()
+    assert len(caplog.messages) == 1
+
+
+def test_the_keys_are_asked_for_again_when_an_entry_is_sealed_with_a_later_one(tmp_path: Path) -> None:
+    path, now = tmp_path / "webhooks.json", [KEYRING]
+    door = HookFile(path, KEYRING, lambda: now[0])
+    later = KEYRING.rotate(os.urandom)
+    HookFile(path, later).add(Hook("station", "b", "anping", STANDARD), NOW, os.urandom)
+    assert door.stations() == []
+    now[0] = later
+    assert [one.source for one in door.stations()] == ["b"]
+
+
+def test_a_way_back_that_does_not_open_may_open_later(partly: HookFile) -> None:
+    def shut(kind: str, source: str) -> Hook | None:
+        return partly.lookup("station", source)
+
+    channel = Outgoing(shut, str, lambda *_: 204, lambda *_: {})
+    assert channel.reaches("b")
+    assert not channel.reaches("c")
 
 
 def test_a_running_door_sees_the_changes(tmp_path: Path) -> None:
@@ -534,11 +591,12 @@ def test_a_broken_file_is_loud(tmp_path: Path) -> None:
         "{",
         "[]",
         good.replace('"version": 1', '"version": 2'),
-        good.replace("telegram:anping", "telegram:b"),
     ):
         path.write_text(text)
         with pytest.raises(BadHooks):
             HookFile(path, KEYRING)
+    path.write_text(good.replace("telegram:anping", "telegram:b"))
+    assert HookFile(path, KEYRING).unopened() == ["telegram telegram:b"]
     path.write_text("{")
     with pytest.raises(Unavailable):
         file.lookup("telegram", "telegram:anping")

@@ -45,16 +45,22 @@ def doctor(settings: Settings, as_json: bool) -> None:
     from tipline.store import Store
 
     machine: list[Callable[[Settings], Finding]] = [_python, _county, _model]
+    #: These make nothing, also in a directory that holds no store yet.
+    files: list[Callable[[Store], Finding]] = [_disk, _files, _keys, _webhooks]
     stored: list[Callable[[Store], Finding]] = [
-        _disk, _files, _clock, _keys, _intake, *([_kafka] if settings.log else []), _database, _lag, _audit, _dead_letters,
+        _clock, _intake, *([_kafka] if settings.log else []), _database, _lag, _audit, _dead_letters,
     ]  # fmt: skip
     findings = [_made(check, settings) for check in machine]
-    if settings.log or Path(settings.data).is_dir():
+    there = Path(settings.data).is_dir()
+    if settings.log or there:
         store = Store(settings)
-        findings += [_made(check, store) for check in stored]
-    else:
+        findings += [_made(check, store) for check in files]
+        if settings.log or store.holds():
+            findings += [_made(check, store) for check in stored]
+    if not settings.log and not (there and store.holds()):
+        words = "holds no store yet" if there else "there is no such data directory yet"
         hint = f"`tipline serve --data {settings.data}` makes it; or name another with --data or TIPLINE_DATA"
-        findings.append(Finding("store", "warn", f"{settings.data}: there is no such data directory yet", hint))
+        findings.append(Finding("store", "warn", f"{settings.data}: {words}", hint))
     if as_json:
         click.echo(orjson.dumps([f._asdict() for f in findings]).decode())
     else:
@@ -143,7 +149,26 @@ def _keys(store: Store) -> Finding:
             "`tipline keys init` makes them; `serve` does so at its first start",
         )
     ring = store.keyring
+    if not store.settings.log and store.holds():
+        from tipline.keymark import check_keys
+
+        check_keys(store)
     return Finding("keys", "ok", f"{len(ring.ids)} key(s), active {ring.active}")
+
+
+def _webhooks(store: Store) -> Finding:
+    from producers.hooks import FILE_NAME, HookFile
+
+    path = store.path / FILE_NAME
+    if not path.exists():
+        return Finding("webhooks", "ok", "none")
+    if not store.keyring_path.exists():
+        return Finding("webhooks", "fail", f"{store.keyring_path} is missing, and without it none opens", "put it back")
+    hooks = HookFile(path, store.keyring)
+    if shut := hooks.unopened():
+        hint = "put back the keyring that sealed them, or make them anew: tipline webhook add ... --replace"
+        return Finding("webhooks", "fail", f"not opened by {store.keyring_path}: {', '.join(shut)}", hint)
+    return Finding("webhooks", "ok", f"{len(hooks.listed())}, each opens")
 
 
 def _intake(store: Store) -> Finding:

@@ -38,7 +38,7 @@ def reveal(tip_id: str, reason: str, settings: Settings) -> None:
         click.echo(f"{tip_id}: nothing is sealed (no such tip, no identity in it, or erased)", err=True)
         sys.exit(1)
     for one in sealed.values():
-        click.echo(f"{one.kind}\t{one.token}\t{store.keyring.open_sealed(tip_id, one)}")
+        click.echo(f"{one.kind}\t{one.token}\t{store.open_sealed(tip_id, one)}")
 
 
 @click.command("erase")

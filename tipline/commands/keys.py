@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -38,14 +39,17 @@ def init(settings: Settings) -> None:
 @keys.command("rotate")
 @local
 def rotate(settings: Settings) -> None:
-    """Makes a new active sealing key; what the older ones sealed stays readable. Restart `serve` to use it.
+    """Makes a new active sealing key; what the older ones sealed stays readable. A running service opens what it seals
+    at once, and seals with it from its next start on.
 
     Example: tipline keys rotate --data ./data
     """
     from producers.keyring import write_keyring
-    from tipline.store import Store, entropy
+    from tipline.store import DATABASES, Store, entropy
 
-    store = Store(settings, create=False)
+    keys_file = str(Path(settings.keys).absolute()) if settings.keys else "keys.json"
+    store = Store(settings, create=False, files=(keys_file, *DATABASES))
     ring = store.keyring.rotate(entropy)
     write_keyring(store.keyring_path, ring, replace=True)
     click.echo(f"{store.keyring_path}: active key {ring.active}, {len(ring.ids)} in all")
+    click.echo("a running service opens at once what this key seals; restart it to seal new tips with it", err=True)

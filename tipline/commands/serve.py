@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -41,7 +42,7 @@ def serve(settings: Settings, **serving: Any) -> None:
         from sinks.failpoints import arm
 
         arm(point)
-    from tipline.serve import Embedded, in_the_clear, listening, run
+    from tipline.serve import Embedded, in_the_clear, listener, listening, run
 
     options = listening(settings)
     if in_the_clear(settings):
@@ -50,6 +51,8 @@ def serve(settings: Settings, **serving: Any) -> None:
             "neither position nor offline reports. Give --tls-cert and --tls-key, or --trusted-proxy",
             settings.host,
         )
+    if not Path(settings.data).exists():
+        listener(settings.host, settings.port).close()  # an address that cannot be had leaves no directory behind
     store = Store(settings)
     store.hold()
     from sinks.database import reading

@@ -36,11 +36,11 @@ def stats(settings: Settings, by: str, start: str | None, end: str | None, forma
     from sinks.statistics import query, to_csv
     from tipline.store import Store
 
+    since, until = _time("--from", start), _time("--to", end)
     store = Store(settings, create=False)
     columns = [part.strip() for part in by.split(",") if part.strip()]
     try:
         offset = parse_offset(store.bundles()[0]["county"]["utc_offset"])
-        since, until = _time("--from", start), _time("--to", end)
         with reading(store.engine) as connection:
             rows = query(connection, columns, from_ms=since, to_ms=until, offset_minutes=offset)
     except ValueError as error:

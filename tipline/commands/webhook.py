@@ -108,14 +108,14 @@ def list_(settings: Settings, as_json: bool) -> None:
     import msgspec
 
     from schemas.times import format_time
-    from tipline.store import Store
 
-    found = _file(Store(settings, create=False)).listed()
+    file = _kept(settings)
+    found = [] if file is None else file.listed()
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
         return
     for one in found:
-        told = "  told" if one.told else ""
+        told = "  told" if one.told else "" if one.opens else "  does not open with these keys"
         click.echo(f"{one.kind:9} {one.source:40} {one.county or '-':12} since {format_time(one.created_at)}{told}")
 
 
@@ -128,18 +128,26 @@ def remove(kind: Kind, source: str, settings: Settings) -> None:
 
     Example: tipline webhook remove telegram telegram:anping-1
     """
-    from tipline.store import Store
-
-    if not _file(Store(settings, create=False)).remove(kind, source):
+    file = _kept(settings)
+    if file is None or not file.remove(kind, source):
         click.echo(f"{kind} {source}: there is no such webhook; `tipline webhook list` shows them", err=True)
         sys.exit(1)
     click.echo("removed")
 
 
+def _kept(settings: Settings) -> HookFile | None:
+    """The webhooks of a store that is there; None where it has none yet, and then no keys are made for them."""
+    from producers.hooks import FILE_NAME
+    from tipline.store import DATABASES, Store
+
+    store = Store(settings, create=False, files=(FILE_NAME, *DATABASES))
+    return _file(store) if store.path.joinpath(FILE_NAME).exists() else None
+
+
 def _file(store: Store) -> HookFile:
     from producers.hooks import FILE_NAME, HookFile
 
-    return HookFile(store.path / FILE_NAME, store.keyring)
+    return HookFile(store.path / FILE_NAME, store.keyring, store.renewed_keyring)
 
 
 def _given(kind: Kind, secret: str | None, aes_key: str | None, receive_id: str | None) -> Secret:
