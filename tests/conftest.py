@@ -28,6 +28,7 @@ TESTS = Path(__file__).parent
 #: Files of twenty seconds and more, the longest first: begun last, one would keep a worker busy while the others are done.
 LONG = (
     "acceptance/test_kafka.py",
+    "contracts/test_pipeline.py",
     "acceptance/test_kills.py",
     "browser/test_console.py",
     "acceptance/test_cli.py",
