@@ -175,7 +175,7 @@ class Fold:
         #: What the next tips of the batch say by themselves.
         self._read: dict[str, tuple[Facts, Traits]] = {}
         #: Of the latest large incidents, what their tips tell; only a saving of work.
-        self._storms: dict[str, Told] = {}
+        self._storms: dict[str, Tale] = {}
         #: Keys of records other than tips that took effect: redelivered ones do nothing more.
         self._decided: set[str] = set()
         self.position = 0
@@ -457,12 +457,12 @@ class Fold:
         master = incident.tips[0]
         return Shown(routed, len(incident.tips), incident.pattern_id, category, subtype, urgent, place.area, master, incident.link, incident.link_to)
 
-    def _told(self, incident: Incident) -> Told:
+    def _told(self, incident: Incident) -> Tale:
         """What the incident's tips tell. Of a storm it is kept, so that one tip more costs what that tip tells."""
         told = self._storms.get(incident.id) if len(incident.tips) > REVISED_TOGETHER else None
         new = incident.tips if told is None else [t for t in incident.tips if t not in told.tips]
         if told is None or len(told.tips) + len(new) != len(incident.tips):
-            told, new = Told(), incident.tips
+            told, new = Tale(), incident.tips
         for tip_id in new:
             decision = self.recall(tip_id)
             if decision is not None:
@@ -598,7 +598,7 @@ def _key_of(record: Correction | Closure | Change) -> str:
     return f"change/{record.change_id}"
 
 
-class Told:
+class Tale:
     """What an incident's tips tell together; the same in whatever order they are added."""
 
     __slots__ = ("_by_category", "_leaves", "_places", "cues", "received_at", "tips", "urgent")

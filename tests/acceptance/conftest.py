@@ -10,9 +10,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.town import Town
 
 TIPLINE = Path(sys.executable).with_name("tipline")
 
@@ -123,3 +126,13 @@ def until() -> Callable[..., Any]:
         return found
 
     return ask
+
+
+@pytest.fixture
+def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Town]:
+    """A whole installation in this process, verified at its end."""
+    from tests.town import Town
+
+    made = Town(tmp_path / "data", monkeypatch)
+    yield made
+    made.close()

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from schemas.times import HOUR
 from tests.town import Town
@@ -16,13 +12,6 @@ TREE = "程油子乡王家树枝伸到刘家院里挡光，两家天天吵"
 FIRE = "大邵村东头柴火垛着了，离房子就十来米，快来人"
 VILLAGE = "village-xiliangwa-dashaocun"
 POLICE = "police-xiliangwa"
-
-
-@pytest.fixture
-def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Town]:
-    made = Town(tmp_path / "data", monkeypatch)
-    yield made
-    made.close()
 
 
 def two(town: Town) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,6 @@ FEUD = "大邵村张家和李家为宅基地吵起来了，村里调解了两次
 AGAIN = "大邵村张家李家又为宅基地吵上了"
 DOG = "俺家狗丢了，一身黄毛"
 SMOKE = "楼道里电瓶车充电冒烟了，电话13812345678"
-
-
-@pytest.fixture
-def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Town]:
-    made = Town(tmp_path / "data", monkeypatch)
-    yield made
-    made.close()
 
 
 def cli(*arguments: str | Path) -> Result:
