@@ -115,7 +115,8 @@ def postgres_database(postgres_server: str, postgres_template: str) -> Callable[
         name = f"tipline_{next(numbers)}"
         _administer(postgres_server, f"CREATE DATABASE {name} TEMPLATE {postgres_template}")
         yield _named(postgres_server, name)
-        _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+        # Without FORCE: a connection that somebody left open fails the test that left it, not one after it.
+        _administer(postgres_server, f"DROP DATABASE {name}")
 
     return make
 

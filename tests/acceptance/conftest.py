@@ -113,21 +113,6 @@ def serving(make_serving: Callable[..., Serving]) -> Serving:
     return make_serving()
 
 
-@pytest.fixture(scope="session")
-def until() -> Callable[..., Any]:
-    """Asks again until the answer is true, at most a while; returns it."""
-    import time
-
-    def ask(question: Callable[[], Any], seconds: float = 60.0) -> Any:
-        end = time.monotonic() + seconds
-        while not (found := question()):
-            assert time.monotonic() < end, "did not come true in time"
-            time.sleep(0.02)
-        return found
-
-    return ask
-
-
 @pytest.fixture
 def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Town]:
     """A whole installation in this process, verified at its end."""

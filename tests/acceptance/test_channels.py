@@ -10,7 +10,6 @@ import os
 import random
 import struct
 import time
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,7 +17,7 @@ import pytest
 from cryptography.hazmat.primitives import padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-Until = Callable[..., Any]
+from tests.waiting import until
 
 FIRE = "大邵村东头柴火垛着了，离房子就十来米，快来人"
 CORP = "ww0123456789abcdef"
@@ -43,13 +42,13 @@ def signed(secret: str, body: bytes, identity: str, at: int) -> dict[str, str]:
     }
 
 
-def decision(serving: Any, until: Until, token: str, tip_id: str) -> dict[str, Any]:
+def decision(serving: Any, token: str, tip_id: str) -> dict[str, Any]:
     answer = until(lambda: (a := serving.call("GET", f"/v1/tips/{tip_id}/decision", token)).status == 200 and a)
     found: dict[str, Any] = answer.json
     return found
 
 
-def test_standard_webhooks(serving: Any, until: Until) -> None:
+def test_standard_webhooks(serving: Any) -> None:
     path = "/v1/webhooks/standard/partner:fire-watch"
     body = json.dumps({"text": FIRE}).encode()
     assert (
@@ -69,7 +68,7 @@ def test_standard_webhooks(serving: Any, until: Until) -> None:
         flipped = body[:at] + bytes([body[at] ^ 1 << dice.randrange(8)]) + body[at + 1 :]
         assert serving.call("POST", path, None, flipped, sent).status == 401
     county = serving.token("county")
-    said = decision(serving, until, county, first.json["tip_id"])
+    said = decision(serving, county, first.json["tip_id"])
     assert (said["source"], said["category"], said["area"]) == (
         "partner:fire-watch",
         "safety_hazard",
@@ -85,7 +84,7 @@ def test_standard_webhooks(serving: Any, until: Until) -> None:
     assert serving.call("POST", path, None, body, signed(secret, body, "m3", int(time.time()))).status == 401
 
 
-def test_telegram(serving: Any, until: Until) -> None:
+def test_telegram(serving: Any) -> None:
     (secret,) = add(serving, "telegram", "telegram:anping-1")
     path, headers = "/v1/webhooks/telegram/telegram:anping-1", {"X-Telegram-Bot-Api-Secret-Token": secret}
     message = {"message_id": 5, "chat": {"id": CHAT}, "from": {"id": 7}, "date": int(time.time()), "text": FIRE}
@@ -97,7 +96,7 @@ def test_telegram(serving: Any, until: Until) -> None:
     follow = serving.call("POST", path, None, {"update_id": 2, "edited_message": edited}, headers)
     assert follow.status == 200
     token = serving.token("intake", "--source", "telegram:anping-1")
-    one, two = (decision(serving, until, token, a.json["tip_id"]) for a in (first, follow))
+    one, two = (decision(serving, token, a.json["tip_id"]) for a in (first, follow))
     assert two["message_id"] == f"{one['message_id']}:{message['date'] + 1}"
     assert one["incident_id"] == two["incident_id"]
     sticker = {k: v for k, v in message.items() if k != "text"}
@@ -119,7 +118,7 @@ def query(token: str, encrypted: str, **more: str) -> str:
     return urlencode({"msg_signature": digest, **parts, **more})
 
 
-def test_wecom(serving: Any, until: Until) -> None:
+def test_wecom(serving: Any) -> None:
     token, aes_key = add(serving, "wecom", "wecom:anping-1", "--receive-id", CORP)
     path = "/v1/webhooks/wecom/wecom:anping-1"
     echo = encrypt("1616140317555161061", aes_key)
@@ -139,7 +138,7 @@ def test_wecom(serving: Any, until: Until) -> None:
     assert [(row["category"], row["tips"]) for row in rows] == [("safety_hazard", 1)]
 
 
-def test_open311(serving: Any, until: Until) -> None:
+def test_open311(serving: Any) -> None:
     assert len(serving.call("GET", "/open311/v2/services.json").json) == 5
     key = serving.token("intake", "--source", "open311:app")
     form = {"api_key": key, "service_code": "safety_hazard", "description": FIRE, "phone": "13812345678"}

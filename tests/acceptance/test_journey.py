@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sinks.database import reading, version
+from tests.waiting import until
 from tipline.settings import load_settings
 from tipline.store import Store
 
 ROOT = Path(__file__).parents[2]
-Until = Callable[..., Any]
-
 FIRE = "大邵村东头柴火垛着了，离房子就十来米，快来人"
 STORM = "大子文镇印刷厂旁边约300米电话线让人割了，电话都打不通了，赶紧来人看看"
 
@@ -23,20 +21,20 @@ def lines(made: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in made)
 
 
-def decision(serving: Any, until: Until, token: str, tip_id: str) -> dict[str, Any]:
+def decision(serving: Any, token: str, tip_id: str) -> dict[str, Any]:
     answer = until(lambda: (a := serving.call("GET", f"/v1/tips/{tip_id}/decision", token)).status == 200 and a)
     found: dict[str, Any] = answer.json
     return found
 
 
-def test_a_message_stands_in_the_right_queue_with_reasons_and_is_worked_on(serving: Any, until: Until) -> None:
+def test_a_message_stands_in_the_right_queue_with_reasons_and_is_worked_on(serving: Any) -> None:
     intake = serving.token("intake", "--source", "wechat:xiliangwa-3")
     station = serving.token("station", "--station", "police-xiliangwa")
     other = serving.token("station", "--station", "police-madian")
     sent = serving.call("POST", "/v1/tips", intake, {"message_id": "m1", "text": FIRE, "reporter": {"id": "v17", "phone": "13800138000"}})
     assert sent.status == 202
     tip_id, receipt = sent.json["tip_id"], sent.json["receipt"]
-    said = decision(serving, until, intake, tip_id)
+    said = decision(serving, intake, tip_id)
     assert (said["category"], said["subtype"], said["urgent"], said["area"], said["station"]) == ("safety_hazard", "fire", True, "anping/xiliangwa/dashaocun", "police-xiliangwa")
     assert {r["kind"] for r in said["reasons"]} >= {"words", "place", "urgent", "route"}
 
@@ -60,7 +58,7 @@ def test_a_message_stands_in_the_right_queue_with_reasons_and_is_worked_on(servi
     assert shown.returncode == 0 and "police-xiliangwa" in shown.stdout and "because" in shown.stdout
 
 
-def test_a_forward_storm_is_one_incident_with_three_receipts_and_redelivery_adds_nothing(serving: Any, until: Until) -> None:
+def test_a_forward_storm_is_one_incident_with_three_receipts_and_redelivery_adds_nothing(serving: Any) -> None:
     receipts = set()
     tips = []
     for group in ("a", "b", "c"):
@@ -74,14 +72,14 @@ def test_a_forward_storm_is_one_incident_with_three_receipts_and_redelivery_adds
         assert changed.status == 409 and changed.headers["content-type"].startswith("application/problem+json")
         receipts.add(first.json["receipt"])
         tips.append((token, first.json["tip_id"]))
-    said = [until(lambda t=token, i=tip_id: (d := decision(serving, until, t, i))["corroborations"] == 3 and d) for token, tip_id in tips]
+    said = [until(lambda t=token, i=tip_id: (d := decision(serving, t, i))["corroborations"] == 3 and d) for token, tip_id in tips]
     assert len(receipts) == 3 and len({d["incident_id"] for d in said}) == 1
     county = serving.token("county")
     queue = serving.call("GET", f"/v1/stations/{said[0]['station']}/assignments", county).json["items"]
     assert [item["corroborations"] for item in queue] == [3]
 
 
-def test_process_gives_the_same_bytes_twice_and_says_what_serve_decided(serving: Any, until: Until, tmp_path: Path) -> None:
+def test_process_gives_the_same_bytes_twice_and_says_what_serve_decided(serving: Any, tmp_path: Path) -> None:
     source = Path(__file__).parents[1] / "quality" / "group-b.jsonl"
     channels = {"wechat": "volunteer"}
     made = []
@@ -106,7 +104,7 @@ def test_process_gives_the_same_bytes_twice_and_says_what_serve_decided(serving:
     until(lambda: '"ready"' in serving.call("GET", "/readyz").body.decode() and b'tipline_lag_records{county="anping"} 0.0' in serving.call("GET", "/metrics").body)
     timed = {"due_at", "received_at", "occurred_at", "reasons"}  # these follow the moment of receipt
     for one, answer in zip(made, answers, strict=True):
-        served = decision(serving, until, token, answer["tip_id"])
+        served = decision(serving, token, answer["tip_id"])
         expected = offline[one["message_id"]]
         assert {k: v for k, v in served.items() if k not in timed} == {k: v for k, v in expected.items() if k not in timed}
 
@@ -126,11 +124,11 @@ def test_a_file_with_bad_rows_imports_the_good_ones_and_reports_the_bad_by_line(
     assert {a["line"]: a.get("tip_id") for a in map(json.loads, again.stdout.splitlines())} == {line: a.get("tip_id") for line, a in answers.items()}
 
 
-def test_identities_are_in_no_file_in_the_clear_and_can_be_revealed_and_erased(serving: Any, until: Until) -> None:
+def test_identities_are_in_no_file_in_the_clear_and_can_be_revealed_and_erased(serving: Any) -> None:
     token = serving.token("intake", "--source", "wechat:g")
     body = {"message_id": "i1", "text": "冒充客服的打我电话13912345678让我转账，我卡号6222021001116245702", "reporter": {"id": "wxid_secret", "name": "王秘密", "phone": "13700001111"}}
     tip_id = serving.call("POST", "/v1/tips", token, body).json["tip_id"]
-    said = decision(serving, until, token, tip_id)
+    said = decision(serving, token, tip_id)
     assert "[phone:" in said["title"]
     for name in ("13912345678", "6222021001116245702", "wxid_secret", "王秘密", "13700001111"):
         for path in serving.data.rglob("*"):
@@ -141,10 +139,10 @@ def test_identities_are_in_no_file_in_the_clear_and_can_be_revealed_and_erased(s
     assert "13912345678" in shown.stdout and "王秘密" in shown.stdout
     assert serving.cli("erase", "--tip", tip_id, "--reason", "test").returncode == 0
     assert serving.cli("reveal", tip_id, "--reason", "test").returncode == 1
-    assert decision(serving, until, token, tip_id)["incident_id"] == said["incident_id"]
+    assert decision(serving, token, tip_id)["incident_id"] == said["incident_id"]
 
 
-def test_local_commands_beside_serve_take_nothing_from_it(serving: Any, until: Until) -> None:
+def test_local_commands_beside_serve_take_nothing_from_it(serving: Any) -> None:
     """Commands open and close the very files that `serve` writes; what it accepts afterwards must be on the disk all the
     same, for every other process and for a kill."""
     token = serving.token("intake", "--source", "wechat:beside")
@@ -156,7 +154,7 @@ def test_local_commands_beside_serve_take_nothing_from_it(serving: Any, until: U
         sent = serving.call("POST", "/v1/tips", token, {"message_id": f"b{number}", "text": f"{FIRE}{number}", "reporter": {"phone": "13800138000"}})
         assert sent.status == 202
         tip_ids.append(sent.json["tip_id"])
-        decision(serving, until, token, tip_ids[-1])
+        decision(serving, token, tip_ids[-1])
     assert "13800138000" in serving.cli("reveal", tip_ids[-1], "--reason", "test").stdout
     serving.kill()
     serving.start()
@@ -170,7 +168,7 @@ def version_of(store: Store) -> str | None:
         return version(connection)
 
 
-def test_an_applied_county_outlives_a_kill(serving: Any, until: Until, tmp_path: Path) -> None:
+def test_an_applied_county_outlives_a_kill(serving: Any, tmp_path: Path) -> None:
     grown, station = tmp_path / "grown", "village-xiliangwa-xincun"
     shutil.copytree(ROOT / "examples" / "anping", grown)
     for name, mark, line in (
@@ -188,7 +186,7 @@ def test_an_applied_county_outlives_a_kill(serving: Any, until: Until, tmp_path:
     def tell(message_id: str, text: str) -> str:
         sent = serving.call("POST", "/v1/tips", token, {"message_id": message_id, "text": text})
         assert sent.status == 202, sent.body
-        said = decision(serving, until, token, sent.json["tip_id"])
+        said = decision(serving, token, sent.json["tip_id"])
         assert said["station"] == station, said
         return str(said["versions"]["county"])
 

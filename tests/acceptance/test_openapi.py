@@ -16,6 +16,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from tests.waiting import until
+
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 PLAIN = settings(
     max_examples=8,
@@ -35,7 +37,7 @@ def ndjson(_context: Any, value: Any) -> bytes:
     return value.encode() if isinstance(value, str) else json.dumps(value).encode()
 
 
-def test_every_answer_is_described(make_serving: Callable[..., Any], until: Callable[..., Any]) -> None:
+def test_every_answer_is_described(make_serving: Callable[..., Any]) -> None:
     serving = make_serving({"TIPLINE_RATE": "100000"})
     admin = serving.token("admin")
     sent = serving.call("POST", "/v1/tips", admin, {"message_id": "1", "source": "bot:1", "text": "大邵村东头柴火垛着了，快来人"}).json

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from producers.hooks import Secret
 from producers.webhook_standard import key_of
 from tests.crowd import settle
 from tests.ports import free_port
+from tests.waiting import until
 from tipline.testing import Client, Served, make_token
 
 STATION = "police-xiliangwa"
@@ -80,14 +81,6 @@ def served(tmp_path: Path) -> Iterator[Served]:
     made.start()
     yield made
     made.close()
-
-
-def until(question: Callable[[], Any], seconds: float = 60) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := question()):
-        assert time.monotonic() < end, "did not come true in time"
-        time.sleep(0.02)
-    return found
 
 
 def webhook(served: Served, *arguments: str, status: int = 0) -> str:
