@@ -20,7 +20,6 @@ from stations.incidents import Incidents
 from streams.ports import MetricName, Principal
 from streams.stages.county import County
 from tests.contracts.made import COUNTY, START, ident
-from tests.waiting import until
 
 LIUCHU = "village-xiliangwa-liuchu"
 MEDIATION = "mediation-xiliangwa"
@@ -67,8 +66,6 @@ class Office:
         self.incidents = Incidents(self.desk)
 
     def close(self) -> None:
-        """When nobody reads any more: the thread of a stream that was left reads to its end."""
-        until(lambda: self.engine.pool.checkedout() == 0)  # type: ignore[attr-defined]
         self.engine.dispose()
 
     # --- what happens
