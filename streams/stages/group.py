@@ -33,9 +33,9 @@ from streams.stages.traits import Remembered, Traits
 
 NAMESPACE: Final = uuid.UUID("5d0c8a52-7f3e-5a0b-9a53-6f0b6a1f7c11")
 
-MOST_POSTINGS: Final = 48
+MOST_POSTINGS: Final = 32
 #: Candidates that share the most evidence are scored; the others are too weak to join.
-MOST_SCORED: Final = 24
+MOST_SCORED: Final = 20
 #: A component of more tips than this is not cut anew for each that joins it.
 MOST_CUT: Final = 32
 #: Weight of shared evidence from which on a pair is scored; see `_keys`.
