@@ -234,24 +234,24 @@ class Shown:
         """What a routing rule asks of a case, with what the rules above it ask; nothing is left out but which words and sources."""
         path = next((path for county in self._counties.values() if (path := _path_to(county.routes, route_id))), ())
         asked = dict.fromkeys(words for route in path for words in self._asked(route))
-        return self._join(list(asked)) or self.t("rule.rest")
+        # Of places known more and more precisely along the path, the last says it all.
+        known = max((route.match.area_known or 0 for route in path), default=0)
+        return self._join([*asked, *([self.word("rule.known", _KNOWN[known])] if known else [])]) or self.t("rule.rest")
 
     def _asked(self, route: Route) -> list[str]:
-        """What one node of the routing tree asks, in words."""
+        """What one node of the routing tree asks, in words; without how well the place must be known."""
         match, either = route.match, self.t("rule.or")
         found = []
         if match.urgent is not None:
             found.append(self.t("rule.urgent" if match.urgent else "rule.not_urgent"))
         categories = sorted(match.category or ())
         if categories and match.subtype is None:
-            found.append(either.join(self.word("category", one) for one in categories))
+            found.append(either.join(self.word("category", one).lower() for one in categories))
         if match.subtype is not None:
             of = [(c, s) for c in categories or CATEGORIES for s in sorted(match.subtype) if s in SUBTYPES[c]]
-            found.append(either.join(self.kind(*one) for one in of))
+            found.append(either.join(self.kind(*one).lower() for one in of))
         if match.area is not None:
             found.append(self.t("rule.area", areas=either.join(self.place(path) for path in match.area)))
-        if match.area_known:
-            found.append(self.word("rule.known", _KNOWN[match.area_known]))
         if match.channel is not None:
             channels = either.join(self.word("channel", one) for one in sorted(match.channel))
             found.append(self.t("rule.channel", channels=channels))

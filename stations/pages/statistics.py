@@ -22,7 +22,19 @@ from stations.status import columns, figures, settled_by_level
 #: Days that may be chosen; 0 is all there is.
 SPANS: Final = (7, 30, 90, 365, 0)
 #: What may be taken away.
-DOWNLOADS: Final = ("category", "subtype", "township", "area", "hour", "day", "hour_of_day", "channel", "link", "station", "level")
+DOWNLOADS: Final = (
+    "category",
+    "subtype",
+    "township",
+    "area",
+    "hour",
+    "day",
+    "hour_of_day",
+    "channel",
+    "link",
+    "station",
+    "level",
+)
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 

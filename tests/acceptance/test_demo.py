@@ -29,7 +29,9 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, str, int]:
         desk = Browser(urlsplit(access.url).port or 0)
         desk.log_in(access.tokens["hotline"])
         token = desk.get("/desk").form_token
-        KNOWN.update({row.text: desk.post("/desk/preview", {"form_token": token, "text": row.text}).text for row in access.now})
+        KNOWN.update(
+            {row.text: desk.post("/desk/preview", {"form_token": token, "text": row.text}).text for row in access.now}
+        )
 
     result = everything(tmp_path_factory.mktemp("demo"), Steps(), look)
     return result, render(result), status[0]
