@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, delete, select
@@ -17,6 +17,7 @@ from sqlalchemy import Connection, delete, select
 from schemas.codec import encode
 from schemas.records import Decision, Output, StateChange
 from schemas.times import parse_time
+from schemas.topics import TIPS
 from sinks.database import take_numbers, upsert
 from sinks.outbox import put_closure
 from sinks.station_queue import Assignment, Book, CountyConfig, Told, abandon, chunks, follow, merge
@@ -24,6 +25,9 @@ from sinks.statistics import add, contributions, hour_start, lead
 from sinks.tables import NEVER, decisions, incident_tips, incidents, positions, statistics
 
 _Record = dict[str, Any]
+
+#: The consumer that decides: how far it has read a county's `tips` is how far they are decided.
+DECIDED: Final = "runtime"
 
 
 class AppliedEvents(msgspec.Struct, frozen=True):
@@ -328,6 +332,11 @@ def position(connection: Connection, consumer: str, topic: str, part: str) -> in
         )
     ).scalar()
     return 0 if found is None else int(found)
+
+
+def undecided(connection: Connection, county: str, end: int) -> int:
+    """How many records of a county's `tips`, which end at the position `end`, are not yet decided. What was put aside as a dead letter is done with."""
+    return max(0, end - position(connection, DECIDED, TIPS, county))
 
 
 def set_position(connection: Connection, consumer: str, topic: str, part: str, value: int) -> None:

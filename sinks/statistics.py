@@ -234,10 +234,10 @@ def contributions(incidents: Iterable[Iterable[Mapping[str, Any]]]) -> Counts:
 
 
 def tips_of(connection: Connection, incident_id: str) -> list[dict[str, Any]]:
-    """The tips of an incident, as rows, by the time they came."""
+    """The tips of an incident, as rows, by when it happened as they tell it: the first is its `lead`."""
     statement = (
         select(incident_tips)
         .where(incident_tips.c.incident_id == incident_id)
-        .order_by(incident_tips.c.received_at, incident_tips.c.tip_id)
+        .order_by(incident_tips.c.occurred_at, incident_tips.c.tip_id)
     )
     return [dict(row) for row in connection.execute(statement).mappings()]

@@ -27,7 +27,7 @@ from sinks.database import reading
 from stations.desk import MOST_LISTED, Desk
 from stations.incidents import ACTIONS, Action, Incidents, Seen
 from stations.lifecycle import LEASE_S, MOVES, WORKERS, Move, NotAllowed, invalid
-from stations.status import settled_by_level
+from stations.status import columns, figures
 from stations.streams import Hub, follow
 from streams.ports import Authority, Clock, Metrics, Principal
 
@@ -273,9 +273,8 @@ async def _statistics(side: Side, request: Request) -> Response:
     span = (_moment(request, "from"), _moment(request, "to"))
     rows = await run_in_threadpool(_counted, side, principal, by, span)
     if form == "csv":
-        columns = [*by, "tips", "incidents", *(["share"] if by == ["level"] else [])]
         headers = {"cache-control": "no-store", "content-disposition": 'attachment; filename="statistics.csv"'}
-        return Response(statistics.to_csv(rows, columns), headers=headers, media_type="text/csv; charset=utf-8")
+        return Response(statistics.to_csv(rows, columns(by)), headers=headers, media_type="text/csv; charset=utf-8")
     return web.answer({"rows": rows})
 
 
@@ -288,16 +287,12 @@ def _counted(
     offset = counties[county].offset_minutes if county is not None and county in counties else 0
     station = principal.station if principal.role == "station" else None
     with reading(side.desk.engine) as connection:
-        if "level" in by:
-            if by != ["level"]:
-                raise invalid([Mistake("/by", "level stands alone: it counts where incidents were settled")])
-            return settled_by_level(connection, county, *span, station=station)
         try:
-            return statistics.query(
+            return figures(
                 connection, by, county=county, from_ms=span[0], to_ms=span[1], station=station, offset_minutes=offset
             )
         except ValueError as error:
-            raise invalid([Mistake("/by", f"{error}; or level alone")]) from None
+            raise invalid([Mistake("/by", str(error))]) from None
 
 
 # --- the live stream

@@ -1,12 +1,14 @@
-"""What the public may know of a tip, and at which level things are settled."""
+"""What the public may know of a tip, at which level things are settled, and the figures that may be asked for."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import msgspec
 from sqlalchemy import Connection, func, select
 
+from sinks import statistics
 from sinks.station_queue import Assignment, assignment_id
 from sinks.tables import assignment_events, assignments, incident_tips, incidents
 from stations.desk import find
@@ -72,6 +74,43 @@ def _since(connection: Connection, item: Assignment, status: PublicStatus) -> in
     first_of = newest.where(assignment_events.c.kind.in_(_SINCE[status]))
     found = connection.execute(first_of).scalar()
     return item.dispatched_at if found is None else int(found)
+
+
+def figures(
+    connection: Connection,
+    by: Sequence[str],
+    *,
+    county: str | None = None,
+    from_ms: int | None = None,
+    to_ms: int | None = None,
+    station: str | None = None,
+    offset_minutes: int = 0,
+) -> list[dict[str, Any]]:
+    """The figures that may be asked for, wherever somebody asks: those of `sinks.statistics`, or `level` alone.
+
+    Times in ms. Raises ValueError for a group that does not exist.
+    """
+    if "level" not in by:
+        try:
+            return statistics.query(
+                connection,
+                by,
+                county=county,
+                from_ms=from_ms,
+                to_ms=to_ms,
+                station=station,
+                offset_minutes=offset_minutes,
+            )
+        except ValueError as error:
+            raise ValueError(f"{error}; or level alone") from None
+    if list(by) != ["level"]:
+        raise ValueError("level stands alone: it counts where incidents were settled")
+    return settled_by_level(connection, county, from_ms, to_ms, station)
+
+
+def columns(by: Sequence[str]) -> list[str]:
+    """The columns of `figures`, in their order."""
+    return [*by, "tips", "incidents", *(["share"] if "level" in by else [])]
 
 
 def settled_by_level(

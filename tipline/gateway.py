@@ -16,7 +16,7 @@ from schemas.topics import TIPS
 from sinks.database import reading
 from sinks.tables import counters
 from sinks.tokens import DatabaseAuthority
-from stations.pages import Room
+from stations.pages import Part
 from stations.service import Service, receipt_status
 from streams.distributed.envelope import of_input
 from streams.distributed.publisher import Publisher
@@ -101,7 +101,7 @@ class Gateway(Embedded):
             limits=Limits(per_second=store.settings.rate, burst=store.settings.rate * 10),
         )
         self.hooks = HookFile(store.path / FILE_NAME, store.keyring, store.renewed_keyring)
-        reach = Reach(self.status_of_receipt, self._likely, self._rooms, self.spool.append)
+        reach = Reach(self.status_of_receipt, self._likely, self._parts, self.spool.append)
         self.pages = make_pages(store, self.door, self.service, self.authority, reach)
         self.health.checks["runtime"] = self._runtime_alive
         self.health.checks["database"] = self._database_answers
@@ -128,12 +128,12 @@ class Gateway(Embedded):
         """None: the incidents' memory is the workers', and a gateway has none of it."""
         return None
 
-    def _rooms(self) -> list[Room]:
+    def _parts(self) -> list[Part]:
         failing = self.health.failing()
         return [
-            Room(name="intake", detail=", ".join(self.counties)),
-            Room(name="spool", detail="waiting for the relay", lag=self.spool.waiting),
-            Room(name="database", problem=failing.get("database")),
+            Part(name="intake", detail=", ".join(self.counties)),
+            Part(name="spool", detail="waiting for the relay", lag=self.spool.waiting),
+            Part(name="database", problem=failing.get("database")),
         ]
 
     def start(self) -> None:

@@ -74,13 +74,13 @@ def _waiting(store: Store, only: str | None) -> Iterator[tuple[str, _Change]]:
     if store.settings.log or not store.has_log:
         return
     from sinks.database import reading
-    from sinks.sink import position
+    from sinks.sink import DECIDED, position
 
     for county in store.intake.counties() if only is None else [only]:
         after = 0
         if store.has_database:
             with reading(store.engine) as connection:
-                after = position(connection, "runtime", TIPS, county)
+                after = position(connection, DECIDED, TIPS, county)
         while rows := store.intake.read(county, after, _PAGE):
             for row in rows:
                 change = _change(row.value)

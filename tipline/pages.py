@@ -13,7 +13,7 @@ import msgspec
 from producers.keyring import normal_receipt
 from sinks import audit, dead_letters
 from sinks.database import reading, writing
-from stations.pages import Likely, Pages, Preview, Room
+from stations.pages import Likely, Pages, Part, Preview
 from stations.pages.foresight import foresee
 from streams.ports import Bundle, Principal, Sealed
 from tipline.model import load_model
@@ -37,7 +37,7 @@ class Reach:
 
     status_of: StatusOf
     likely_of: LikelyOf
-    rooms: Callable[[], Sequence[Room]]
+    parts: Callable[[], Sequence[Part]]
     append: Callable[[str, str, bytes], object]
 
 
@@ -71,7 +71,7 @@ def make_pages(store: Store, door: Door, service: Service, authority: Authority,
         preview=preview,
         status_of_receipt=status,
         boundaries=lambda county: bundles[county].get("boundaries", {"type": "FeatureCollection", "features": []}),
-        ops=Hands(store, reach.rooms, reach.append),
+        ops=Hands(store, reach.parts, reach.append),
         public_url=_origin(store.settings.public_url),
         tiles=_tiles(store.settings.tiles),
     )
@@ -98,15 +98,15 @@ class Hands:
     """What the ops page may do. Every look into a dead letter is written to the audit first."""
 
     def __init__(
-        self, store: Store, rooms: Callable[[], Sequence[Room]], append: Callable[[str, str, bytes], object]
+        self, store: Store, parts: Callable[[], Sequence[Part]], append: Callable[[str, str, bytes], object]
     ) -> None:
         self._store = store
-        self._rooms = rooms
+        self._parts = parts
         self._append = append
 
-    def rooms(self) -> Sequence[Room]:
+    def parts(self) -> Sequence[Part]:
         """The parts of the installation and how they are."""
-        return self._rooms()
+        return self._parts()
 
     def open_letter(self, identity: str, actor: str) -> bytes | None:
         """The bytes of a dead letter, unsealed; None for an unknown one."""

@@ -29,9 +29,9 @@ from schemas.errors import TiplineError
 from schemas.records import Decision, public
 from sinks.database import reading
 from sinks.dead_letters import DeadLetter, dead_letter_id, keep
-from sinks.sink import AppliedEvents, latest_decision
+from sinks.sink import AppliedEvents, latest_decision, undecided
 from sinks.tokens import DatabaseAuthority
-from stations.pages import Room, Site, page_routes
+from stations.pages import Part, Site, page_routes
 from stations.service import Service, receipt_status
 from streams.embedded.runtime import BadInput, Broken, Runtime
 from streams.pipeline import Facts, Fold
@@ -96,7 +96,7 @@ class Embedded:
             limits=Limits(per_second=store.settings.rate, burst=store.settings.rate * 10),
         )
         self.hooks = HookFile(store.path / FILE_NAME, store.keyring, store.renewed_keyring)
-        reach = Reach(self.status_of_receipt, self._likely, self._rooms, store.intake.append)
+        reach = Reach(self.status_of_receipt, self._likely, self._parts, store.intake.append)
         self.pages = make_pages(store, self.door, self.service, self.authority, reach)
         self.health.checks["runtime"] = self._runtime_alive
         self.health.checks["database"] = self._database_answers
@@ -162,16 +162,17 @@ class Embedded:
     def _likely(self, county: str, facts: Facts) -> list[tuple[str, float]] | None:
         return next(runtime for runtime in self.runtimes if runtime.county == county).likely(facts)
 
-    def _rooms(self) -> list[Room]:
+    def _parts(self) -> list[Part]:
         failing = self.health.failing()
-        rooms = [
-            Room(name="intake", detail=", ".join(self.counties)),
-            Room(name="database", problem=failing.get("database")),
+        parts = [
+            Part(name="intake", detail=", ".join(self.counties)),
+            Part(name="database", problem=failing.get("database")),
         ]
         for runtime in self.runtimes:
-            lag = self.store.intake.end(runtime.county) - runtime.fold.position
-            rooms.append(Room(name=f"runtime {runtime.county}", problem=failing.get("runtime"), lag=max(0, lag)))
-        return rooms
+            with reading(self.store.engine) as connection:
+                lag = undecided(connection, runtime.county, self.store.intake.end(runtime.county))
+            parts.append(Part(name=f"runtime {runtime.county}", problem=failing.get("runtime"), lag=lag))
+        return parts
 
     def _runtime_alive(self) -> str | None:
         return (

@@ -11,9 +11,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from stations.pages import console, county, hotline, incident, ops, report, session, statistics
-from stations.pages.site import Likely, Ops, Pages, Preview, Room, Site, Take
+from stations.pages.site import Likely, Ops, Pages, Part, Preview, Site, Take
 
-__all__ = ["Likely", "Ops", "Pages", "Preview", "Room", "Site", "Take", "page_routes"]
+__all__ = ["Likely", "Ops", "Pages", "Part", "Preview", "Site", "Take", "page_routes"]
 
 
 def page_routes(site: Site) -> list[BaseRoute]:

@@ -200,13 +200,21 @@ def _user(connection: Connection, identity: str) -> Session | None:
     return Session(principal, "user", row["name"])
 
 
-def names(connection: Connection, ids: set[str]) -> dict[str, str]:
-    """What the holders of these ids are called among colleagues, where they have a name."""
-    found: dict[str, str] = {}
+class Colleague(msgspec.Struct, frozen=True):
+    """Who did something: what they are called among colleagues, where they have a name, and what they are."""
+
+    name: str | None
+    role: str
+    station: str | None
+
+
+def colleagues(connection: Connection, ids: set[str]) -> dict[str, Colleague]:
+    """The holders of these ids, as far as they are known."""
+    found: dict[str, Colleague] = {}
     if ids:
         for table, name in ((tokens, tokens.c.label), (users, users.c.name)):
-            rows = connection.execute(select(table.c.id, name).where(table.c.id.in_(sorted(ids))))
-            found |= {identity: label for identity, label in rows if label}
+            wanted = select(table.c.id, name, table.c.role, table.c.station).where(table.c.id.in_(sorted(ids)))
+            found |= {identity: Colleague(*known) for identity, *known in connection.execute(wanted)}
     return found
 
 

@@ -75,7 +75,7 @@ def _queue(visit: Visit) -> Response:
         items, following = listed(connection, station, wanted, after := visit.asked("after"))
         counts = counted(connection, station, now)
         holders = {item["lease_holder"] or item["owner"] for item in items} - {None}
-        names = accounts.names(connection, holders)
+        names = accounts.colleagues(connection, holders)
     return visit.site.render(
         visit,
         "_queue.html" if visit.partial else "console.html",

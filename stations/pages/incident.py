@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from schemas.errors import Mistake, Rejected
-from schemas.times import parse_time
+from schemas.times import MINUTE, parse_time
 from schemas.vocabulary import CATEGORIES, SUBTYPES
 from sinks.database import reading, writing
 from sinks.station_queue import Assignment, Book, Event, assignment_id
@@ -63,7 +63,7 @@ def _rendered(
         actors = {event.get("by") for event in document["timeline"]} | {item.owner if item else None}
         if item is not None:
             actors.add(item.lease_holder)
-        names = accounts.names(connection, {actor for actor in actors if actor})
+        names = accounts.colleagues(connection, {actor for actor in actors if actor})
     county = visit.pages.desk.counties[document["county"]]
     return visit.site.render(
         visit,
@@ -79,6 +79,7 @@ def _rendered(
         version=_version(item),
         suggested=_suggested(visit, document),
         points=_points(document),
+        came_first=_came_first(document),
         history=_history(document),
         names=names,
         county=county,
@@ -160,6 +161,14 @@ def _silent(event: dict[str, Any]) -> bool:
 
 def _moment(event: dict[str, Any]) -> tuple[int, int]:
     return parse_time(event["at"]), event.get("number", 0)
+
+
+def _came_first(document: dict[str, Any]) -> str | None:
+    """The tip that was received a minute or more before the one that tells of the earliest: its tip_id."""
+    first = min(document["tips"], key=lambda tip: parse_time(tip["received_at"]), default=None)
+    if first is None or parse_time(document["tips"][0]["received_at"]) - parse_time(first["received_at"]) < MINUTE:
+        return None
+    return str(first["tip_id"])
 
 
 # --- suggested duplicates ---------------------------------------------------------------------------------------------

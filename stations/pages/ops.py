@@ -1,4 +1,4 @@
-"""The ops page: the rooms and how far behind they are, and dead letters to look at, replay or discard."""
+"""The ops page: the parts and how far behind they are, and dead letters to look at, replay or discard."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _page(visit: Visit) -> Response:
     return visit.site.render(
         visit,
         "ops.html",
-        rooms=visit.pages.ops.rooms(),
+        parts=visit.pages.ops.parts(),
         letters=letters[:PAGE],
         following=None if more is None else f"{more.at}.{more.id}",
         by_status=by_status,

@@ -10,11 +10,13 @@ from typing import Any, Final
 import msgspec
 
 from schemas.times import DAY, HOUR, MINUTE, parse_time
+from schemas.vocabulary import CATEGORIES, SUBTYPES
 from sinks.station_queue import MACHINE
 from sinks.tables import NEVER
 from stations.lifecycle import RETURN_REASONS
+from stations.pages.accounts import Colleague
 from stations.pages.words import WORDS, Lang, translate
-from streams.stages.county import County
+from streams.stages.county import KNOWN, County, Route
 
 #: What is due within this time is shown as soon due.
 SOON_MS: Final = HOUR
@@ -22,6 +24,8 @@ SOON_MS: Final = HOUR
 _SAYS = re.compile(r"(\w+) says ([\w/-]+)(?:, at the border of (.+))?")
 _OUTSIDE = re.compile(r"(\w+) lies outside the county(?:, near (.+))?")
 _FITS = re.compile(r"(\w+) fits (.*)")
+#: What `area_known` of a rule asks for.
+_KNOWN: Final = {number: name for name, number in KNOWN.items()}
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -38,6 +42,14 @@ class Why(msgspec.Struct, frozen=True):
 
     about: str
     words: str
+
+
+def _path_to(route: Route, wanted: str) -> tuple[Route, ...]:
+    """The nodes of the routing tree from the root to the one with this id; none where there is none."""
+    if route.id == wanted:
+        return (route,)
+    below = next((path for child in route.routes if (path := _path_to(child, wanted))), ())
+    return (route, *below) if below else ()
 
 
 class Shown:
@@ -98,10 +110,10 @@ class Shown:
             name.removesuffix(" Township").removesuffix(" Town").removesuffix(" village") if self.lang == "en" else name
         )
 
-    def room(self, name: str) -> str:
+    def part(self, name: str) -> str:
         """A part of the installation: its kind, and the county it works for."""
         kind, _, of = name.partition(" ")
-        return " · ".join(part for part in (self.word("room", kind), self.county(of) if of else "") if part)
+        return " · ".join(part for part in (self.word("part", kind), self.county(of) if of else "") if part)
 
     def remark(self, words: str) -> str:
         """What a part of the installation says of itself."""
@@ -116,13 +128,17 @@ class Shown:
         """A subtype within its category."""
         return self.word("subtype", f"{category}.{subtype}")
 
-    def who(self, actor: str | None, me: str, names: Mapping[str, str]) -> str:
-        """Who did something: the machine, the visitor, or a colleague by name where one is known."""
+    def who(self, actor: str | None, me: str, names: Mapping[str, Colleague]) -> str:
+        """Who did something: the machine, the visitor, or a colleague, by name where one is known and else by station or role."""
         if actor in (None, "", MACHINE):
             return self.t("who.machine")
         if actor == me:
             return self.t("who.me")
-        return names.get(actor or "", (actor or "")[:8])
+        known = names.get(actor or "")
+        if known is None:
+            return self.t("who.somebody")
+        of = self.station(known.station) if known.station else self.word("role", known.role)
+        return known.name or self.t("who.colleague", of=of)
 
     # --- times --------------------------------------------------------------------------------------------------------
 
@@ -159,6 +175,12 @@ class Shown:
         if self.lang == "en":
             return f"{at.day} {_MONTHS[at.month - 1]} {at.year} {clock}"
         return f"{at.year}年{at.month}月{at.day}日 {clock}"
+
+    def happened(self, tip: Mapping[str, Any], *, paper: bool = False) -> str:
+        """When a tip says it happened, and when it was received where that is another minute."""
+        say = self.full if paper else self.time
+        happened, received = say(tip["occurred_at"]), say(tip["received_at"])
+        return happened if happened == received else self.t("incident.told", happened=happened, received=received)
 
     def span(self, ms: int) -> str:
         """A length of time in two units at most."""
@@ -205,8 +227,41 @@ class Shown:
         if kind == "route":
             station, _, level = detail.partition(" at ")
             values = {"route": cue, "station": self.station(station), "level": self.word("level", level)}
-            return Why(about, self.t("why.route", **values))
+            return Why(about, self.t("why.route", **values, rule=self.rule(cue)))
         return Why(about, self._other_reason(kind, cue, detail))
+
+    def rule(self, route_id: str) -> str:
+        """What a routing rule asks of a case, with what the rules above it ask; nothing is left out but which words and sources."""
+        path = next((path for county in self._counties.values() if (path := _path_to(county.routes, route_id))), ())
+        asked = dict.fromkeys(words for route in path for words in self._asked(route))
+        # Of places known more and more precisely along the path, the last says it all.
+        known = max((route.match.area_known or 0 for route in path), default=0)
+        return self._join([*asked, *([self.word("rule.known", _KNOWN[known])] if known else [])]) or self.t("rule.rest")
+
+    def _asked(self, route: Route) -> list[str]:
+        """What one node of the routing tree asks, in words; without how well the place must be known."""
+        match, either = route.match, self.t("rule.or")
+        found = []
+        if match.urgent is not None:
+            found.append(self.t("rule.urgent" if match.urgent else "rule.not_urgent"))
+        categories = sorted(match.category or ())
+        if categories and match.subtype is None:
+            found.append(either.join(self.word("category", one).lower() for one in categories))
+        if match.subtype is not None:
+            of = [(c, s) for c in categories or CATEGORIES for s in sorted(match.subtype) if s in SUBTYPES[c]]
+            found.append(either.join(self.kind(*one).lower() for one in of))
+        if match.area is not None:
+            found.append(self.t("rule.area", areas=either.join(self.place(path) for path in match.area)))
+        if match.channel is not None:
+            channels = either.join(self.word("channel", one) for one in sorted(match.channel))
+            found.append(self.t("rule.channel", channels=channels))
+        found += [self.t("rule.source")] if match.source is not None else []
+        found += [self.t("rule.cue")] if match.cue is not None else []
+        if match.flag is not None:
+            found.append(either.join(self.word("rule.flag", one) for one in sorted(match.flag)))
+        if match.link is not None:
+            found.append(either.join(self.word("link", one) for one in sorted(match.link)))
+        return found + ([self.t("rule.active")] if route.active is not None else [])
 
     def _other_reason(self, kind: str, cue: str, detail: str) -> str:
         if kind == "time":
@@ -230,6 +285,8 @@ class Shown:
                 continue
             evidence = self.word("evidence", found.group(1))
             areas = self._join([self.place(path) for path in (found.group(2) or "").split(", ") if path])
+            if found.group(1) == "source" and key == "says":
+                return self.t("why.place.source", area=areas)  # its id says nothing to an officer
             border = (
                 self._join([self.place(path) for path in (found.group(3) or "").split(", ") if path])
                 if key == "says"
@@ -254,6 +311,13 @@ class Shown:
         return (", " if self.lang == "en" else "、").join(parts)
 
     # --- history ------------------------------------------------------------------------------------------------------
+
+    def came(self, tip: Mapping[str, Any]) -> str:
+        """That a tip came in, and how it stands to the incident."""
+        channel, link = self.word("channel", tip["channel"]), tip["link"]
+        if link == "new":
+            return self.t("event.tip.new", channel=channel)
+        return self.t("event.tip", channel=channel, link=self.word("link", link))
 
     def event(self, event: Mapping[str, Any]) -> str:
         """What happened, in a sentence without who and when."""

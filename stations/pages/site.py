@@ -79,7 +79,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
 Previewing = Callable[[str, dict[str, Any]], Preview]
 
 
-class Room(msgspec.Struct, frozen=True, kw_only=True):
+class Part(msgspec.Struct, frozen=True, kw_only=True):
     """A part of the installation, for the ops page. `problem` None: it is well."""
 
     name: str
@@ -91,7 +91,7 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
 class Ops(Protocol):
     """What the ops page may do, by the shell's leave. All may block."""
 
-    def rooms(self) -> Sequence[Room]:
+    def parts(self) -> Sequence[Part]:
         """The parts of the installation and how they are."""
 
     def open_letter(self, identity: str, actor: str) -> bytes | None:

@@ -17,12 +17,24 @@ from sinks.database import reading
 from stations.api import READERS
 from stations.pages.shading import shaded
 from stations.pages.site import Site, Visit
-from stations.status import settled_by_level
+from stations.status import columns, figures, settled_by_level
 
 #: Days that may be chosen; 0 is all there is.
 SPANS: Final = (7, 30, 90, 365, 0)
 #: What may be taken away.
-DOWNLOADS: Final = ("category", "subtype", "township", "area", "hour", "day", "hour_of_day", "channel", "station")
+DOWNLOADS: Final = (
+    "category",
+    "subtype",
+    "township",
+    "area",
+    "hour",
+    "day",
+    "hour_of_day",
+    "channel",
+    "link",
+    "station",
+    "level",
+)
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -77,7 +89,7 @@ def _rows(visit: Visit, by: list[str], span: Span) -> list[dict[str, Any]]:
     county = visit.county()
     station = visit.principal.station if visit.principal.role == "station" else None
     with reading(visit.pages.desk.engine) as connection:
-        return statistics.query(
+        return figures(
             connection,
             by,
             county=county.id,
@@ -158,14 +170,17 @@ def _filled(rows: list[dict[str, Any]], span: Span, visit: Visit) -> list[dict[s
 def _figures(visit: Visit) -> Response:
     form = visit.request.path_params["form"]
     by = [name for name in visit.asked("by").split(",") if name] or ["category"]
-    if form not in ("csv", "json") or any(name not in DOWNLOADS for name in by) or len(set(by)) != len(by):
+    if form not in ("csv", "json") or any(name not in DOWNLOADS for name in by):
         raise Rejected(404, "not_found", "No such figures", [Mistake("/by", ", ".join(DOWNLOADS))])
-    rows = _rows(visit, by, _span(visit))
+    try:
+        rows = _rows(visit, by, _span(visit))
+    except ValueError as error:
+        raise Rejected(404, "not_found", "No such figures", [Mistake("/by", str(error))]) from None
     name = f'attachment; filename="tipline-{"-".join(by)}.{form}"'
     if form == "json":
         return Response(
             msgspec.json.encode({"rows": rows}), media_type="application/json", headers={"content-disposition": name}
         )
     # A byte order mark, for the spreadsheets that would otherwise take UTF-8 for something else.
-    text = "\ufeff" + statistics.to_csv(rows, [*by, "tips", "incidents"])
+    text = "\ufeff" + statistics.to_csv(rows, columns(by))
     return Response(text, media_type="text/csv; charset=utf-8", headers={"content-disposition": name})

@@ -26,7 +26,7 @@ from schemas.times import parse_time
 from schemas.topics import DEAD_LETTERS, DECISIONS, TIPS
 from sinks.database import reading, writing
 from sinks.dead_letters import DeadLetter, keep
-from sinks.sink import AppliedEvents, apply_outputs, position, set_position
+from sinks.sink import DECIDED, AppliedEvents, apply_outputs, position, set_position
 from sinks.tables import decisions
 from streams.distributed.envelope import Assembler, Group, is_ours
 from streams.distributed.past import first_bundles
@@ -38,8 +38,6 @@ _log = logging.getLogger("tipline.sink")
 
 #: Under this name the sink's positions stand in the table `positions`.
 CONSUMER: Final = "sink"
-#: Under this one, how far a county is decided and applied: the same row that the embedded runtime keeps.
-DECIDED: Final = "runtime"
 _POLL_MS: Final = 200
 _BATCH: Final = 1000
 _RETRY_S: Final = 1.0

@@ -23,7 +23,7 @@ from schemas.times import parse_time
 from schemas.topics import TIPS
 from sinks.database import reading, writing
 from sinks.failpoints import reach
-from sinks.sink import AppliedEvents, apply_outputs, latest_decision, position, read_log, set_position
+from sinks.sink import DECIDED, AppliedEvents, apply_outputs, latest_decision, position, read_log, set_position
 from streams.breaker import Breaker, Broken
 from streams.pipeline import Facts, Fold, FoldFailed
 from streams.ports import Clock, InputLog, Metrics, Row
@@ -31,7 +31,6 @@ from streams.ports import Clock, InputLog, Metrics, Row
 __all__ = ["BATCH", "BadInput", "Breaker", "Broken", "DeadLetterSink", "FoldFactory", "Runtime"]
 
 BATCH: Final = 256
-_CONSUMER: Final = "runtime"
 _RECALLED: Final = 4096
 _REBUILT: Final = 2000
 
@@ -94,7 +93,7 @@ class Runtime:
             while rows := read_log(connection, self.county, after, _REBUILT):
                 fold.restore([decode_output(value) for _, value in rows])
                 after = rows[-1][0]
-            self._read_to = position(connection, _CONSUMER, TIPS, self.county)
+            self._read_to = position(connection, DECIDED, TIPS, self.county)
         fold.position = max(fold.position, self._read_to)
         return fold
 
@@ -172,7 +171,7 @@ class Runtime:
                 applied = apply_outputs(connection, self.county, outputs, now=now, county_config=self.fold.county)
                 for one in bad:
                     self._dead_letters(connection, self.county, one, now)
-                set_position(connection, _CONSUMER, TIPS, self.county, rows[-1].position)
+                set_position(connection, DECIDED, TIPS, self.county, rows[-1].position)
                 reach("decide.before_commit")
             return applied
         except Unavailable:

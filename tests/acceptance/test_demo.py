@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from tests.pages_made import Browser
 from tipline.demo.report import render
 from tipline.demo.run import Demo, Result, Steps, everything
 from tipline.testing import Client
 
+#: What the desk of the service that stayed up showed for each text of the present hour.
+KNOWN: dict[str, str] = {}
+
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, str, int]:
-    """One run; and, of the service that stayed up, the status of its report page."""
+    """One run; and, of the service that stayed up, the status of a queue. What the desk knew is in KNOWN."""
     status = [0]
 
     def look(demo: Demo, result: Result) -> None:
         access = demo.serve_again()
         with Client(access.url, access.tokens["county"]) as client:
             status[0] = client.get("/v1/stations/police-anping/assignments").status
+        desk = Browser(urlsplit(access.url).port or 0)
+        desk.log_in(access.tokens["hotline"])
+        token = desk.get("/desk").form_token
+        KNOWN.update(
+            {row.text: desk.post("/desk/preview", {"form_token": token, "text": row.text}).text for row in access.now}
+        )
 
     result = everything(tmp_path_factory.mktemp("demo"), Steps(), look)
     return result, render(result), status[0]
@@ -60,3 +71,8 @@ def test_the_page_is_whole_and_stands_by_itself(played: tuple[Result, str, int],
 
 def test_it_can_stay_up_with_the_days_data(played: tuple[Result, str, int]) -> None:
     assert played[2] == 200
+
+
+def test_the_desk_of_the_demo_that_stays_up_knows_what_is_typed(played: tuple[Result, str, int]) -> None:
+    assert len(KNOWN) >= 10
+    assert [text for text, page in KNOWN.items() if '<ul class="likely">' not in page] == []

@@ -26,24 +26,29 @@ from starlette.routing import Route
 from producers.parsing import Parsed
 from schemas.codec import encode
 from schemas.records import Tip
-from schemas.times import DAY, format_time
+from schemas.times import DAY, MINUTE, format_time
 from schemas.vocabulary import CATEGORIES, ROLES, STATUSES, SUBTYPES
 from sinks.database import reading, writing
-from sinks.dead_letters import keep
+from sinks.dead_letters import DeadLetter, keep, listed
+from sinks.station_queue import assignment_id
+from sinks.statistics import GROUPS
 from sinks.tables import NEVER, assignments
 from sinks.tokens import revoke
 from stations.lifecycle import MOVES, RETURN_REASONS
 from stations.pages import Site, accounts, hotline, page_routes
+from stations.pages import incident as incident_page
 from stations.pages.report import SOURCE
 from stations.pages.session import HOMES
 from stations.pages.shading import shaded, steps
 from stations.pages.shown import Shown
 from stations.pages.site import Visit
-from stations.pages.words import WORDS, translate
+from stations.pages.words import WORDS, Lang, translate
 from streams.embedded.runtime import BadInput
 from streams.ports import Principal, Row
 from streams.stages.cues import ruled, urgency
 from tests.pages_made import Answer, Browser, House, field, living, login_path
+from tipline.commands.doctor import doctor
+from tipline.commands.stats import stats
 from tipline.commands.user import user
 from tipline.demo.day import read_day
 from tipline.model import load_model
@@ -459,6 +464,52 @@ def _station_of(house: House, words: str) -> tuple[str, str] | None:
     return None if row is None else (row[0], row[1])
 
 
+def test_the_tips_of_an_incident_stand_in_the_order_in_which_it_happened(house: House) -> None:
+    base = house.pages.clock() - 40 * DAY
+    told = {"area": "anping/madian/peijiaying"}
+    later = house.tell("马店镇裴家营村北头的麦秸垛着火了，火势不小", reported_at=format_time(base + 20 * MINUTE), place=told)
+    house.until(lambda: house.tell("裴家营村北头麦秸垛冒烟着火了，刚看见", reported_at=format_time(base), place=told) == later)
+    officer = logged_in(house, "station")
+    for path in (f"/console/incidents/{later}", f"/console/incidents/{later}/print"):
+        page = officer.get(path).text
+        tips = page[page.index("线索（2 条）") :]
+        assert tips.index("最早的一条") < tips.index("刚看见") < tips.index("同一事件") < tips.index("火势不小"), path
+        assert ("发生于" in tips and "收到于 今天" in tips) or "收到于 20" in tips
+
+
+def test_what_was_received_first_is_said_where_it_is_not_the_earliest() -> None:
+    def tip(name: str, minute: int) -> dict[str, str]:
+        return {"tip_id": name, "received_at": f"2026-10-20T08:{minute:02d}:00+08:00"}
+
+    assert incident_page._came_first({"tips": [tip("a", 30), tip("b", 5), tip("c", 40)]}) == "b"
+    assert incident_page._came_first({"tips": [tip("a", 5), tip("b", 30)]}) is None
+    assert incident_page._came_first({"tips": []}) is None
+
+
+def test_who_did_something_is_told_in_words(house: House) -> None:
+    incident = apart(house, "马店镇裴家营村口的路牌让车撞歪了", "madian")
+    token = house.token("station", STATION)
+    officer, county = house.browser(), logged_in(house, "county", "en")
+    officer.log_in(token)
+    path = f"/console/assignments/{assignment_id(incident)}/claim"
+    page = officer.follow(officer.post(path, form(officer.get("/console").text, path)))
+    assert "我" in texts(page.text) and token.split("_")[1][:8] not in page.text
+    for path in (f"/console/incidents/{incident}", f"/console?station={STATION}"):
+        seen = county.get(path).text
+        assert "A colleague (Madian police station)" in seen and token.split("_")[1][:8] not in seen, path
+
+
+@pytest.mark.parametrize(("lang", "other"), [("zh", r"[A-Za-z_]{3,}"), ("en", r"[\u4e00-\u9fff]|_")])
+def test_every_rule_is_told_in_words(house: House, lang: Lang, other: str) -> None:
+    shown, left = Shown(lang, {house.county.id: house.county}, 0), [house.county.routes]
+    for route in left:
+        left += route.routes
+        words = shown.rule(route.id)
+        assert words and not re.search(other, words), (route.id, words)
+    rest = translate(lang, "rule.rest")
+    assert [route.id for route in left if shown.rule(route.id) == rest] == [house.county.routes.id] and len(left) > 20
+
+
 def test_the_second_of_two_officers_is_told_and_loses_nothing(house: House) -> None:
     incident = apart(house, "马店镇北街有人翻墙进院偷了一辆三轮车", "madian")
     station = _station_of(house, "翻墙进院")
@@ -674,6 +725,33 @@ def test_dead_letters_are_seen_replayed_and_discarded(house: House) -> None:
     assert path not in ops.get("/ops").text and path in ops.get("/ops?status=discarded").text
 
 
+def test_a_dead_letter_at_the_end_is_no_lag(house: House) -> None:
+    """Neither on the page nor for `doctor`: it is dealt with."""
+    tip = Tip(county="elsewhere", tip_id=secrets.token_hex(16), source="bot:one", channel="bot", text="x", received_at="2026-01-31T08:00:00Z")
+    house.store.intake.append("anping", "poison/end", encode(tip))
+    ops = logged_in(house, "ops")
+
+    def lags() -> tuple[str, str]:
+        row = re.search(r"判定 · 安平县</th>.*?<td class=\"num[^>]*>(\d+)</td>", ops.get("/ops").text, re.DOTALL)
+        said = CliRunner().invoke(doctor, ["--data", str(house.store.path), "--json"])
+        found = {one["check"]: one["detail"] for one in json.loads(said.output)}
+        assert row is not None
+        return row.group(1), found["lag"]
+
+    house.until(lambda: any("another county" in letter.detail for letter in dead_letters(house)))
+    house.until(lambda: lags() == ("0", "0 record(s) not yet decided"))
+    page = ops.get("/ops").text
+    for letter in dead_letters(house):
+        path = f"/ops/letters/{letter.id}/discard"
+        ops.post(path, form(page, path))
+    assert dead_letters(house) == []
+
+
+def dead_letters(house: House) -> list[DeadLetter]:
+    with reading(house.store.engine) as connection:
+        return listed(connection, limit=1000)
+
+
 def test_a_dead_letter_replayed_is_decided(house: House) -> None:
     tip = Tip(
         county="anping",
@@ -705,6 +783,15 @@ def test_figures_can_be_taken_away(house: House, incident: str) -> None:
     )
     assert '"rows":[{"township"' in county.get("/statistics/figures.json?by=township").text
     assert county.get("/statistics/figures.csv?by=secrets").status == 404
+    assert county.get("/statistics/figures.csv?by=level,area").status == 404
+    assert county.get("/statistics/figures.csv?by=area,area").status == 404
+    offered = set(re.findall(r"figures\.csv\?by=([a-z_]+)", county.get("/statistics?days=0").text))
+    assert offered == {*GROUPS, "level"} - {"county"}, "the page is of one county"
+    levels = unescape(county.get("/statistics/figures.csv?by=level&days=0").text)
+    assert levels.startswith("\ufefflevel,tips,incidents,share\r\n")
+    said = CliRunner().invoke(stats, ["--data", str(house.store.path), "--by", "level", "--format", "csv"])
+    assert said.exit_code == 0 and "\ufeff" + said.output.replace("\n", "\r\n").replace("\r\r", "\r") == levels
+    assert CliRunner().invoke(stats, ["--data", str(house.store.path), "--by", "level,area"]).exit_code == 2
     for query in ("days=7", "days=0", "from=2020-01-01&to=2020-01-02", "from=9999-12-31", "from=x", "days=99999"):
         assert county.get("/statistics?" + query).status == 200, query
     assert "这段时间没有线索" in county.get("/statistics?from=2020-01-01&to=2020-01-02").text
@@ -753,6 +840,8 @@ def test_a_receipt_is_read_as_people_type_it(house: House) -> None:
     assert browser.get("/r?receipt=" + lower).headers["location"].startswith("/r/")
     for wrong in ("0000-0000-0000-0000", "x", "../../etc", "%00", "a" * 300):
         assert browser.get("/r/" + wrong).status == 404
+    # One sign wrong is mended, not typed again.
+    assert 'value="ABCD-EFGH-1234-567O"' in browser.get("/r/ABCD-EFGH-1234-567O").text
 
 
 def test_the_web_source_is_rate_limited() -> None:

@@ -640,6 +640,15 @@ def test_no_page_overflows_and_all_are_pictured(house: House, window: Window) ->
     window.clean()
 
 
+def test_the_chart_tells_of_the_last_day_where_nothing_is_pointed_at(house: House, window: Window) -> None:
+    house.tell("安平镇西关的路灯一闪一闪")
+    window.log_in(house.token("statistician"))
+    window.open("/statistics?days=7")
+    figures = window.js("return [...document.querySelectorAll('.u-legend .u-value')].map((e) => e.textContent)")
+    day, incidents, tips = window.js("const shown = JSON.parse(document.querySelector('[data-chart]').dataset.chart); return [shown.days.at(-1), shown.incidents.at(-1), shown.tips.at(-1)]")
+    assert figures == [day, str(incidents), str(tips)] and int(tips) >= 1
+
+
 #: What a person who cannot see or point would stumble over. A small set of axe's rules.
 AUDIT = r"""
 const bad = [];

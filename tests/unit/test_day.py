@@ -7,10 +7,10 @@ from importlib.resources import files
 
 import pytest
 
-from schemas.times import DAY, parse_time
+from schemas.times import DAY, HOUR, parse_time
 from schemas.validation import mistakes
 from tipline.county import find_county, load_county
-from tipline.demo.day import BadDay, _rows, identities, read_day
+from tipline.demo.day import BadDay, _rows, identities, read_day, read_now
 from tipline.demo.examples import EXAMPLES, FAKES, STORM, Seen, judge
 from tipline.demo.hostile import attempts
 from tipline.demo.traffic import _lanes
@@ -30,6 +30,14 @@ def test_the_day_has_hundreds_of_tips_that_a_channel_could_send() -> None:
     assert {"wechat", "hotline", "bot", "web"} <= kinds
     assert sum(row.text.isascii() for row in rows) >= 8, "some are in English"
     assert sum(row.place is None and row.point is None for row in rows) >= 50, "many name no place"
+
+
+def test_the_present_hour_has_tips_of_its_own() -> None:
+    rows = read_now()
+    assert {row.source for row in rows} <= {row.source for row in read_day()}, "they have their tokens"
+    assert not {row.id for row in rows} & {row.id for row in read_day()} and not identities(rows)
+    for row in rows:
+        assert not mistakes("submission", row.submission(MIDNIGHT, 480)) and 0 <= row.at < HOUR, row.id
 
 
 def test_texts_are_written_not_filled_in() -> None:

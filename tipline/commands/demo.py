@@ -84,12 +84,17 @@ def _stay(access: Access) -> None:
     """Prints how to reach the service and waits for Ctrl-C."""
     import threading
 
-    click.echo(f"\ntipline is up at {access.url} with the day's data; Ctrl-C ends it")
+    click.echo(
+        f"\ntipline is up at {access.url} with the day's data and {len(access.now)} tips of this hour; Ctrl-C ends it"
+    )
     click.echo(f"  {access.url}/      report something, as anybody may; no log-in")
     click.echo(f"  {access.url}/docs  the API")
     click.echo(f"\nlog in at {access.url}/login with a token, into its second field; it leads to the page of its role:")
     for role, token in access.tokens.items():
         click.echo(f"  {role:24} {_PAGES.get(role.partition(' ')[0], ''):42} {token}")
+    click.echo(
+        f"\ntype this at {access.url}/desk, as if somebody called: the desk knows it already\n  {access.now[0].text}"
+    )
     token = access.tokens["intake (web:public)"]
     click.echo(
         f"\ntry:\n  curl -s {access.url}/v1/tips -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' "

@@ -206,12 +206,11 @@ def _database(store: Store) -> Finding:
 
 def _lag(store: Store) -> Finding:
     from sinks.database import reading
-    from sinks.sink import position
+    from sinks.sink import undecided
 
     ends = _ends(store)
     with reading(store.engine) as connection:
-        behind = {c: end - position(connection, "runtime", "tips", c) for c, end in ends.items()}
-    waiting = sum(behind.values())
+        waiting = sum(undecided(connection, county, end) for county, end in ends.items())
     return Finding(
         "lag",
         "ok" if waiting < 1000 else "warn",

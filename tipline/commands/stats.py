@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     "--by",
     default="category",
     show_default=True,
-    help="Columns, by commas: category, subtype, area, township, hour, day, hour_of_day, channel, link, station, county.",
+    help="Columns, by commas: category, subtype, area, township, hour, day, hour_of_day, channel, link, station, county; or level alone, of what was settled.",
 )
-@click.option("--from", "start", metavar="TIME", help="Incidents from this time on (RFC 3339).")
+@click.option("--from", "start", metavar="TIME", help="Incidents from this time on (RFC 3339); for level: settled from then on.")
 @click.option("--to", "end", metavar="TIME", help="... and before this one.")
 @click.option("--format", "format_", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True, help="How to print.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
@@ -33,24 +33,25 @@ def stats(settings: Settings, by: str, start: str | None, end: str | None, forma
 
     from schemas.times import parse_offset
     from sinks.database import reading
-    from sinks.statistics import query, to_csv
+    from sinks.statistics import to_csv
+    from stations.status import columns, figures
     from tipline.store import Store
 
     since, until = _time("--from", start), _time("--to", end)
     store = Store(settings, create=False)
-    columns = [part.strip() for part in by.split(",") if part.strip()]
+    groups = [part.strip() for part in by.split(",") if part.strip()]
     try:
         offset = parse_offset(store.bundles()[0]["county"]["utc_offset"])
         with reading(store.engine) as connection:
-            rows = query(connection, columns, from_ms=since, to_ms=until, offset_minutes=offset)
+            rows = figures(connection, groups, from_ms=since, to_ms=until, offset_minutes=offset)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if as_json or format_ == "json":
         click.echo(orjson.dumps({"rows": rows}).decode())
     elif format_ == "csv":
-        click.echo(to_csv(rows, [*columns, "tips", "incidents"]), nl=False)
+        click.echo(to_csv(rows, columns(groups)), nl=False)
     else:
-        _table(rows, [*columns, "tips", "incidents"])
+        _table(rows, columns(groups))
 
 
 def _time(option: str, value: str | None) -> int | None:
@@ -70,6 +71,8 @@ def _table(rows: list[dict[str, object]], columns: list[str]) -> None:
     for row in rows:
         table.add_row(*("-" if row[c] is None else str(row[c]) for c in columns))
     table.add_section()
-    totals = [str(sum(int(str(row[c])) for row in rows)) for c in ("tips", "incidents")]
-    table.add_row(*["all", *([""] * (len(columns) - 3)), *totals] if len(columns) > 2 else totals)
+    sums = {name: sum(int(str(row[name])) for row in rows) for name in ("tips", "incidents")}
+    groups = [name for name in columns if name not in (*sums, "share")]
+    last = [str(sums[name]) if name in sums else "" for name in columns]
+    table.add_row(*["all", *last[1:]] if groups else last)
     Console().print(table)

@@ -1,4 +1,4 @@
-"""The day's texts (`day.tsv`) as submissions, dated on the day before the demo runs."""
+"""The day's texts (`day.tsv`) as submissions, dated on the day before the demo runs; and those of the hour in which it stays up (`now.tsv`)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class BadDay(TiplineError):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One row: who says what, when (ms from the day's midnight), where."""
+    """One row: who says what, when (ms from the day's midnight, or from the hour's beginning), where."""
 
     id: str
     at: int
@@ -35,8 +35,8 @@ class Row(msgspec.Struct, frozen=True):
     point: tuple[float, float] | None
     text: str
 
-    def submission(self, midnight: int, offset_minutes: int) -> dict[str, Any]:
-        """As a channel would send it."""
+    def submission(self, begin: int, offset_minutes: int) -> dict[str, Any]:
+        """As a channel would send it; `begin` (ms) is the day's midnight, or the hour's beginning."""
         place: dict[str, Any] = {}
         if self.place is not None:
             place["text"] = self.place
@@ -47,7 +47,7 @@ class Row(msgspec.Struct, frozen=True):
             "text": self.text,
             "source": self.source,
             "message_id": self.id,
-            "reported_at": format_time(midnight + self.at, offset_minutes),
+            "reported_at": format_time(begin + self.at, offset_minutes),
             "reporter": {key: value for key, value in reporter.items() if value is not None},
             **({"place": place} if place else {}),
         }
@@ -55,23 +55,32 @@ class Row(msgspec.Struct, frozen=True):
 
 def read_day() -> list[Row]:
     """The packaged day, in the order of its clock. Raises BadDay."""
-    text = files("tipline.demo").joinpath("day.tsv").read_text("utf-8")
+    return _read("day.tsv")
+
+
+def read_now() -> list[Row]:
+    """The tips of the hour in which the demo stays up, in the order of its clock. Raises BadDay."""
+    return _read("now.tsv")
+
+
+def _read(name: str) -> list[Row]:
+    text = files("tipline.demo").joinpath(name).read_text("utf-8")
     found: dict[str, Row] = {}
-    for row in _rows(text):
+    for row in _rows(text, name):
         if row.id in found:
-            raise BadDay(f"day.tsv: {row.id} stands there twice")
+            raise BadDay(f"{name}: {row.id} stands there twice")
         found[row.id] = row
-    whole = [_with_text(row, found) for row in found.values()]
+    whole = [_with_text(name, row, found) for row in found.values()]
     return sorted(whole, key=lambda row: (row.at, row.id))
 
 
-def _rows(text: str) -> Iterator[Row]:
+def _rows(text: str, file: str = "day.tsv") -> Iterator[Row]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         cells = line.split("\t")
         if len(cells) != _COLUMNS:
-            raise BadDay(f"day.tsv:{number}: {len(cells)} columns, not {_COLUMNS}: separate them by single tabs")
+            raise BadDay(f"{file}:{number}: {len(cells)} columns, not {_COLUMNS}: separate them by single tabs")
         identity, at, source, who, place, words = (cell.strip() for cell in cells)
         reporter, phone, name = [*who.split("/"), None, None][:3]
         point = None
@@ -80,7 +89,7 @@ def _rows(text: str) -> Iterator[Row]:
             point, place = (float(lat), float(lon)), ""
         yield Row(
             id=identity or f"row-{number}",
-            at=_moment(at, number),
+            at=_moment(file, at, number),
             source=source,
             reporter=reporter or "",
             phone=phone,
@@ -91,20 +100,20 @@ def _rows(text: str) -> Iterator[Row]:
         )
 
 
-def _moment(at: str, number: int) -> int:
+def _moment(file: str, at: str, number: int) -> int:
     found = _AT.fullmatch(at)
     if found is None:
-        raise BadDay(f"day.tsv:{number}: {at!r} is no time: write it like 08:30, 08:30:20 or -3d 08:30")
+        raise BadDay(f"{file}:{number}: {at!r} is no time: write it like 08:30, 08:30:20 or -3d 08:30")
     days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
     return (hours * 60 + minutes) * MINUTE + seconds * SECOND - days * DAY
 
 
-def _with_text(row: Row, rows: dict[str, Row]) -> Row:
+def _with_text(name: str, row: Row, rows: dict[str, Row]) -> Row:
     """The row with what it forwards put in."""
 
     def other(match: re.Match[str]) -> str:
         if match[1] not in rows:
-            raise BadDay(f"day.tsv: {row.id} forwards {match[1]}, which is not there")
+            raise BadDay(f"{name}: {row.id} forwards {match[1]}, which is not there")
         return rows[match[1]].text
 
     return msgspec.structs.replace(row, text=_OTHER_ROW.sub(other, row.text))

@@ -40,6 +40,7 @@
     const show = map.hidden;
     map.hidden = !show;
     open.setAttribute("aria-expanded", String(show));
+    if (show && !located.textContent) located.textContent = map.getAttribute("aria-label");
     if (!show || map.dataset.map) return;
     map.dataset.map = "1";
     const style = document.createElement("link");
