@@ -26,7 +26,7 @@ from sinks import statistics, web
 from sinks.database import reading
 from stations.desk import MOST_LISTED, Desk
 from stations.incidents import ACTIONS, Action, Incidents, Seen
-from stations.lifecycle import LEASE_S, MOVES, WORKERS, Move, NotAllowed, invalid
+from stations.lifecycle import LEASE_S, MOVES, WORKERS, Move, NotAllowed, invalid, misasked
 from stations.status import columns, figures
 from stations.streams import Hub, follow
 from streams.ports import Authority, Clock, Metrics, Principal
@@ -137,7 +137,7 @@ def _number(request: Request, name: str, default: int, most: int) -> int:
     if given is None:
         return default
     if not re.fullmatch(r"[0-9]{1,9}", given) or not 1 <= int(given) <= most:
-        raise invalid([Mistake(f"/{name}", f"must be a whole number from 1 to {most}")])
+        raise misasked(name, f"must be a whole number from 1 to {most}")
     return int(given)
 
 
@@ -149,7 +149,14 @@ def _moment(request: Request, name: str) -> int | None:
         return parse_time(given)
     except (ValueError, OverflowError, IndexError):
         detail = "must be a date and time with offset, like 2026-01-31T08:00:00+08:00 (write + as %2B)"
-        raise invalid([Mistake(f"/{name}", detail)]) from None
+        raise misasked(name, detail) from None
+
+
+def _only(request: Request, *known: str) -> None:
+    """Refuses a query with other parameters than these: a misspelt filter would filter nothing, and nobody would see it."""
+    for name in request.query_params:
+        if name not in known:
+            raise misasked(name, f"unknown; there are {', '.join(known)}")
 
 
 def _split(given: str | None) -> list[str]:
@@ -162,6 +169,7 @@ def _split(given: str | None) -> list[str]:
 
 async def _list(side: Side, request: Request) -> Response:
     principal = web.bearer(request, side.authority, WORKERS)
+    _only(request, "status", "cursor", "limit")
     limit = _number(request, "limit", 100, MOST_LISTED)
     statuses, cursor = _split(request.query_params.get("status")), request.query_params.get("cursor")
 
@@ -266,10 +274,11 @@ def _corrector(action: Action) -> Handler:
 
 async def _statistics(side: Side, request: Request) -> Response:
     principal = web.bearer(request, side.authority, READERS)
+    _only(request, "by", "from", "to", "format")
     by = _split(request.query_params.get("by", "category"))
     form = request.query_params.get("format", "json")
     if form not in ("json", "csv"):
-        raise invalid([Mistake("/format", "must be json or csv")])
+        raise misasked("format", "must be json or csv")
     span = (_moment(request, "from"), _moment(request, "to"))
     rows = await run_in_threadpool(_counted, side, principal, by, span)
     if form == "csv":
@@ -292,7 +301,7 @@ def _counted(
                 connection, by, county=county, from_ms=span[0], to_ms=span[1], station=station, offset_minutes=offset
             )
         except ValueError as error:
-            raise invalid([Mistake("/by", str(error))]) from None
+            raise misasked("by", str(error)) from None
 
 
 # --- the live stream
@@ -303,9 +312,10 @@ async def _events(side: Side, request: Request) -> Response:
     principal = web.bearer(request, side.authority, WORKERS)
     station = _station(request)
     side.desk.open_queue(principal, station)
+    _only(request, "last_event_id")
     given = request.headers.get("last-event-id", request.query_params.get("last_event_id"))
     if given is not None and not re.fullmatch(r"[0-9]{1,15}", given):
-        raise invalid([Mistake("/last_event_id", "must be the number of an event of this stream")])
+        raise misasked("last_event_id", "must be the number of an event of this stream")
 
     def still_valid() -> bool:
         try:

@@ -38,6 +38,7 @@ from stations.lifecycle import (
     check_body,
     invalid,
     make,
+    misasked,
     refusal,
 )
 from streams.ports import Metrics, Principal
@@ -158,7 +159,7 @@ class Desk:
         self.open_queue(principal, station)
         unknown = [status for status in statuses if status not in STATUSES]
         if unknown:
-            raise invalid([Mistake("/status", f"choose among {', '.join(STATUSES)}")])
+            raise misasked("status", f"choose among {', '.join(STATUSES)}")
         after = None if cursor is None else _read_cursor(cursor)
         with reading(self.engine) as connection:
             found = _queue(connection, station, statuses, after, limit + 1)
@@ -445,4 +446,4 @@ def _read_cursor(cursor: str) -> tuple[int, int, str]:
 
 
 def _no_cursor() -> Rejected:
-    return invalid([Mistake("/cursor", "not a cursor of this list: leave it out to begin again")])
+    return misasked("cursor", "not a cursor of this list: leave it out to begin again")

@@ -148,6 +148,11 @@ def invalid(faults: Collection[Mistake]) -> Rejected:
     return Rejected(422, "invalid", "The body does not fit", tuple(faults))
 
 
+def misasked(parameter: str, detail: str) -> Rejected:
+    """The refusal of a query that asks what it may not: the parameter, and what is wrong with it."""
+    return Rejected(422, "invalid", "The query does not fit", (Mistake(f"/{_pointer(parameter)}", detail),))
+
+
 def _pointer(name: object) -> str:
     return "".join(c if c.isprintable() else "?" for c in str(name)[:40]).replace("~", "~0").replace("/", "~1")
 

@@ -321,11 +321,19 @@ def test_a_body_too_large_or_of_another_kind_is_refused(side: Side) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=x", "limit=99999999999", "status=done", "cursor=%00", "cursor=x", "limit=-1"]
+    "query", ["limit=0", "limit=x", "limit=99999999999", "status=done", "cursor=%00", "cursor=x", "limit=-1", "statsu=open"]
 )
 def test_a_query_that_is_none_is_refused(side: Side, query: str) -> None:
     answer = side.call("GET", f"/v1/stations/{POLICE}/assignments?{query}", "county")
-    assert (answer.status, answer.json["status"]) == (422, 422)
+    assert (answer.status, answer.json["status"], answer.json["title"]) == (422, 422, "The query does not fit")
+    assert [error["pointer"] for error in answer.json["errors"]] == ["/" + query.partition("=")[0]]
+
+
+@pytest.mark.parametrize("path", ["/v1/statistics", f"/v1/stations/{POLICE}/events"])
+def test_a_parameter_that_is_none_is_not_passed_over(side: Side, path: str) -> None:
+    answer = side.call("GET", f"{path}?%2Fa=1", "county")
+    assert answer.status == 422 and answer.json["errors"][0]["pointer"] == "/~1a"
+    assert "unknown; there are " in answer.json["errors"][0]["detail"]
 
 
 def test_statistics_over_http(side: Side) -> None:
