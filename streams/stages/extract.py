@@ -47,13 +47,13 @@ _UNITS: dict[str, tuple[str, float]] = {
     "单元": ("单元", 1), "号库": ("号库", 1), "岁": ("岁", 1), "男": ("", 0),
 }  # fmt: skip
 _UNIT_WORDS = "|".join(sorted((re.escape(u) for u in _UNITS if u != "男"), key=len, reverse=True))
-_QUANTITY = re.compile(rf"(?P<n>\d{{1,9}}(?:,\d{{3}})*(?:\.\d{{1,4}})?|半|[{_CN}]{{1,9}})(?:[余多来](?=[万千百]))?(?:(?P<w>[万千百])(?P<tail>[1-9一二三四五六七八九](?![0-9点号楼层分时日月年天个只头辆]))?)?(?P<more>多|余|来|几)?(?P<u>{_UNIT_WORDS})?")
+_QUANTITY = re.compile(rf"(?P<n>(?<!\d)\d{{1,15}}(?!\d)(?:,\d{{3}})*(?:\.\d{{1,4}})?|半|[{_CN}]{{1,9}})(?:[余多来](?=[万千百]))?(?:(?P<w>[万千百])(?P<tail>[1-9一二三四五六七八九](?![0-9点号楼层分时日月年天个只头辆]))?)?(?P<more>多|余|来|几)?(?P<u>{_UNIT_WORDS})?")
 #: A bare number before one of these is no sum of money: 180s, 308房, 600㎡.
 _NO_MONEY = frozenset("abcdefghijlmnopqrstuvxyz房室路号楼层度℃㎡%％年月日时点分秒次班级版#多")
 #: Numbers to call that would read like a round sum; and what stands before a number that names something else.
 _HOTLINES = frozenset({"110", "120", "1010", "10000", "10010", "10050", "12110", "12300", "12350", "12360", "95590", "96110"})
 _NO_MONEY_AFTER = re.compile(r"(?:[a-z号打拨栋幢楼门房室层第路线-]|单元|热线|电话|尾号|编号|g|s|x)\Z")
-_CURRENCY = re.compile(r"[¥$€£]\s?(\d{1,9}(?:,\d{3})*(?:\.\d{1,2})?)\s?(k|w|万)?")
+_CURRENCY = re.compile(r"[¥$€£]\s?(\d{1,15}(?!\d)(?:,\d{3})*(?:\.\d{1,2})?)\s?(k|w|万)?")
 _PLATE = re.compile(r"[京津冀晋蒙辽吉黑沪苏浙皖闽赣鲁豫鄂湘粤桂琼渝川贵云藏陕甘青宁新][a-z][·.\s]?[a-z0-9]{4,6}(?![a-z0-9])")
 _TOKEN = re.compile(r"\[(?:phone|id|card|account):[0-9a-f]{4,16}\]")
 

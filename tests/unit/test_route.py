@@ -61,6 +61,7 @@ NOWHERE = {"area": None, "precision": "none"}
         ({"category": "safety_hazard", "subtype": "traffic"}, "police-xiliangwa", ("traffic-county",), "township"),
         ({"category": "safety_hazard", "subtype": "drug_plant"}, "drug-county", (), "county"),
         ({"category": "fraud", "subtype": "other", "text": "孩子网上买游戏号被骗500"}, "police-xiliangwa", ("school-county",), "township"),
+        ({**NOWHERE, "category": "fraud", "subtype": "other", "text": "孩子网上买游戏号被骗500"}, "county-triage", ("school-county",), "county"),
         ({"category": "fraud", "subtype": "other", "text": "冒充孩子班主任收资料费"}, "police-xiliangwa", (), "township"),
         ({"text": "初中生在厕所被几个同学扇耳光录视频"}, "minors-county", (), "county"),
         ({"text": "有人霸凌小学生", "urgent": True}, "minors-county", (), "county"),
