@@ -1,4 +1,4 @@
-"""What the pages need of the shell: taking a report, a preview while somebody types, boundaries, and the ops page's hands."""
+"""What the pages need of the shell: taking a report, a preview while somebody types, and the ops page's hands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sinks import audit, dead_letters
 from sinks.database import reading, writing
 from stations.pages import Likely, Pages, Part, Preview
 from stations.pages.foresight import foresee
-from streams.ports import Bundle, Principal, Sealed
+from streams.ports import Principal, Sealed
 from tipline.model import load_model
 from tipline.settings import BadSettings
 from tipline.store import Store, entropy, now_ms
@@ -43,8 +43,6 @@ class Reach:
 
 def make_pages(store: Store, door: Door, service: Service, authority: Authority, reach: Reach) -> Pages:
     """The pages' needs, met by this process."""
-    bundles: dict[str, Bundle] = {bundle["county"]["id"]: bundle for bundle in store.bundles()}
-
     async def take(submission: dict[str, Any], principal: Principal) -> Mapping[str, Any]:
         accepted = await door.take(submission, principal, now_ms())
         return {"tip_id": accepted.tip_id, "receipt": accepted.receipt}
@@ -70,7 +68,6 @@ def make_pages(store: Store, door: Door, service: Service, authority: Authority,
         take=take,
         preview=preview,
         status_of_receipt=status,
-        boundaries=lambda county: bundles[county].get("boundaries", {"type": "FeatureCollection", "features": []}),
         ops=Hands(store, reach.parts, reach.append),
         public_url=_origin(store.settings.public_url),
         tiles=_tiles(store.settings.tiles),

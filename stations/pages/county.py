@@ -49,5 +49,5 @@ def _page(visit: Visit) -> Response:
         idle=[load.station for load in everything if not (load.open or load.work)],
         total=total,
         most=max((load.open + load.work for load in busy), default=0),
-        map=shaded(visit.pages.boundaries(county.id), areas),
+        map=shaded(county.outlines, areas),
     )

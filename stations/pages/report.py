@@ -191,12 +191,14 @@ def _boundaries(visit: Visit) -> Response:
     county = visit.request.path_params["county"]
     if county not in visit.pages.desk.counties:
         raise web.not_found()
-    features = []
-    for feature in visit.pages.boundaries(county).get("features", ()):
-        path = feature.get("properties", {}).get("area")
-        if path is not None:
-            properties = {"area": path, "depth": path.count("/"), "name": visit.shown.short(path)}
-            features.append({"type": "Feature", "properties": properties, "geometry": feature["geometry"]})
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"area": path, "depth": path.count("/"), "name": visit.shown.short(path)},
+            "geometry": geometry,
+        }
+        for path, geometry in visit.pages.desk.counties[county].outlines.shapes
+    ]
     body = msgspec.json.encode({"type": "FeatureCollection", "features": features})
     return Response(body, media_type="application/geo+json", headers={"cache-control": "private, max-age=300"})
 

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
+from streams.stages.county import Outlines
+
 #: Width of the drawing in its own units; the height follows from the shape.
 WIDTH: Final = 600
 #: Shades beside none, from pale to deep.
@@ -33,13 +35,9 @@ class Drawing(msgspec.Struct, frozen=True):
     limits: tuple[int, ...]
 
 
-def shaded(boundaries: Mapping[str, Any], counts: Mapping[str, int]) -> Drawing | None:
-    """The townships of a FeatureCollection, shaded by their counts; None without boundaries."""
-    found = [
-        (feature["properties"]["area"], list(_rings(feature["geometry"])))
-        for feature in boundaries.get("features", ())
-        if str(feature.get("properties", {}).get("area", "")).count("/") == 1
-    ]
+def shaded(outlines: Outlines, counts: Mapping[str, int]) -> Drawing | None:
+    """The townships among a county's outlines, shaded by their counts; None without outlines."""
+    found = [(area, list(_rings(geometry))) for area, geometry in outlines.shapes if area.count("/") == 1]
     points = [point for _, rings in found for ring in rings for point in ring]
     if not points:
         return None

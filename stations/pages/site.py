@@ -118,8 +118,6 @@ class Pages:
     preview: Previewing
     #: A receipt as people type it -> {status, at}; None for an unknown one. May block.
     status_of_receipt: Callable[[str], Mapping[str, Any] | None]
-    #: A county's id -> its GeoJSON FeatureCollection; features carry `properties.area`.
-    boundaries: Callable[[str], Mapping[str, Any]]
     ops: Ops
     #: The origin people reach us at, for the QR code; None: as the request says.
     public_url: str | None = None

@@ -121,7 +121,7 @@ def _page(visit: Visit) -> Response:
         days=_filled(_rows(visit, ["day"], span), span, visit),
         channels=_bars([(w.word("channel", row["channel"]), row["tips"]) for row in channels]),
         levels=_levels(visit, span),
-        map=shaded(visit.pages.boundaries(county.id), {row["township"] or "": row["incidents"] for row in townships}),
+        map=shaded(county.outlines, {row["township"] or "": row["incidents"] for row in townships}),
         downloads=DOWNLOADS,
     )
 

@@ -179,15 +179,16 @@ class Outlines:
     """Boundaries as shapes on a plane of metres around the county; built at the first question."""
 
     def __init__(self, shapes: Sequence[tuple[str, dict[str, Any]]]) -> None:
-        self._raw = shapes
+        """Name and GeoJSON geometry of each, in degrees."""
+        self.shapes = tuple(shapes)
 
     def has(self, path: str) -> bool:
         """Whether there is an outline of this name."""
-        return any(path == own for own, _ in self._raw)
+        return any(path == own for own, _ in self.shapes)
 
     def near(self, lat: float, lon: float, band_m: float) -> list[Near]:
         """Outlines that hold the point or lie within `band_m` metres of it, in the order they were given."""
-        if not self._raw:
+        if not self.shapes:
             return []
         import shapely
 
@@ -202,11 +203,11 @@ class Outlines:
         import shapely
         from shapely.geometry import shape
 
-        plain = [shape(geometry) for _, geometry in self._raw]
+        plain = [shape(geometry) for _, geometry in self.shapes]
         west, south, east, north = (float(v) for v in shapely.total_bounds(plain))
         origin = ((south + north) / 2, (west + east) / 2)
         shapes = [shapely.transform(item, lambda points: _plane(points, origin)) for item in plain]
-        return [path for path, _ in self._raw], shapes, shapely.STRtree(shapes), origin
+        return [path for path, _ in self.shapes], shapes, shapely.STRtree(shapes), origin
 
 
 def _metres(lon: float, lat: float, lat0: float, lon0: float) -> tuple[float, float]:

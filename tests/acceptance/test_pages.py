@@ -45,11 +45,15 @@ from stations.pages.site import Visit
 from stations.pages.words import WORDS, Lang, translate
 from streams.embedded.runtime import BadInput
 from streams.ports import Principal, Row
+from streams.stages.county import Outlines
 from streams.stages.cues import ruled, urgency
 from tests.pages_made import Answer, Browser, House, field, living, login_path
+from tests.town import Town
+from tipline.apply import put_in_force
 from tipline.commands.doctor import doctor
 from tipline.commands.stats import stats
 from tipline.commands.user import user
+from tipline.county import county_digest, find_county, load_county
 from tipline.demo.day import read_day
 from tipline.model import load_model
 from tipline.process import process
@@ -1143,7 +1147,21 @@ def test_shades_of_empty_small_and_large_counts() -> None:
     assert steps([]) == steps([0, 0]) == ()
     assert steps([1]) == (1,) and steps([3]) == (1, 2, 3) and steps([1000]) == (200, 400, 600, 800, 1000)
     square = {"type": "Polygon", "coordinates": [[[115.0, 38.0], [115.1, 38.0], [115.1, 38.1], [115.0, 38.0]]]}
-    world = {"features": [{"properties": {"area": f"anping/{n}"}, "geometry": square} for n in "abc"]}
-    drawing = shaded(world, {"anping/a": 1, "anping/b": 1000})
+    drawing = shaded(Outlines([(f"anping/{n}", square) for n in "abc"]), {"anping/a": 1, "anping/b": 1000})
     assert drawing is not None and [shape.shade for shape in drawing.shapes] == [1, 5, 0]
-    assert shaded({"features": []}, {}) is None
+    assert shaded(Outlines([]), {}) is None
+
+
+def test_maps_follow_the_county_that_is_in_force(town: Town) -> None:
+    def drawn() -> set[str]:
+        answer = town.call("GET", "/boundaries/anping.json")
+        return {feature["properties"]["area"] for feature in json.loads(answer.body)["features"]}
+
+    bundle = load_county(find_county())
+    before, gone = drawn(), "anping/madian"
+    assert gone in before
+    kept = [f for f in bundle["boundaries"]["features"] if f["properties"].get("area") != gone]
+    changed = {**bundle, "boundaries": {**bundle["boundaries"], "features": kept}}
+    put_in_force(town.embedded.store, "anping", "county", county_digest(changed), changed)
+    town.work()
+    assert drawn() == before - {gone}
