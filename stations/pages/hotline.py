@@ -13,7 +13,7 @@ from schemas.errors import Rejected
 from schemas.times import DAY
 from schemas.vocabulary import CATEGORIES, Role
 from sinks.database import reading
-from sinks.tables import assignments, incidents
+from sinks.tables import assignments, incident_tips, incidents
 from stations.pages.report import place_of, submission, townships
 from stations.pages.site import Preview, Site, Visit, see
 
@@ -27,11 +27,12 @@ LEAST: Final = 4
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """`/desk`."""
+    """`/desk`, what would become of a call, and what became of the one before."""
     return [
         site.route("/desk", _page, roles=ROLES),
         site.route("/desk", _take, "POST", roles=ROLES),
         site.route("/desk/preview", _preview, "POST", roles=ROLES),
+        site.route("/desk/taken", _taken, roles=ROLES),
     ]
 
 
@@ -49,6 +50,8 @@ def _page(visit: Visit, status: int = 200, problem: str | None = None, seen: dic
         message_id=visit.first("message_id", 64) or visit.pages.entropy(16).hex(),
         given={name: visit.first(name) for name in fields},
         receipt=receipt,
+        tip=visit.asked("tip", 36),
+        became=_became(visit),
         problem=problem,
         seen=seen,
     )
@@ -75,7 +78,7 @@ async def _take(visit: Visit) -> Response:
         if error.status not in (409, 422):
             raise
         return _page(visit, error.status, visit.shown.refusal("report_" + error.slug, error.status))
-    return see("/desk?receipt=" + quote(str(taken["receipt"])))
+    return see(f"/desk?receipt={quote(str(taken['receipt']))}&tip={quote(str(taken['tip_id']))}")
 
 
 async def _looked_at(visit: Visit) -> Response:
@@ -87,6 +90,20 @@ async def _looked_at(visit: Visit) -> Response:
 
 def _preview(visit: Visit) -> Response:
     return visit.site.render(visit, "_preview.html", seen=_seen(visit))
+
+
+def _taken(visit: Visit) -> Response:
+    return visit.site.render(visit, "_taken.html", tip=visit.asked("tip", 36), became=_became(visit))
+
+
+def _became(visit: Visit) -> dict[str, Any] | None:
+    """The incident of the call that was taken: `known` as far as an operator may see it; None while it is undecided."""
+    of_tip = select(incident_tips.c.incident_id).where(incident_tips.c.tip_id == visit.asked("tip", 36))
+    with reading(visit.pages.desk.engine) as connection:
+        incident = connection.execute(of_tip.where(incident_tips.c.county == visit.county().id)).scalar()
+    if incident is None:
+        return None
+    return {"known": next(iter(_told(visit, incidents.c.incident_id == incident)), None)}
 
 
 def _seen(visit: Visit) -> dict[str, Any] | None:

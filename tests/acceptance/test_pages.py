@@ -666,7 +666,13 @@ def test_the_hotline_desk_works_without_a_script(house: House) -> None:
     taken = operator.follow(operator.post("/desk", draft))
     assert "已收下" in taken.text
     again = operator.post("/desk", draft)  # the same call sent twice is one tip
-    assert again.headers["location"].split("receipt=")[1] in taken.text
+    where = again.headers["location"]
+    assert where.split("receipt=")[1].split("&")[0] in taken.text
+    house.until(lambda: "正在判定" not in operator.get(where).text)
+    said = operator.get(where).text
+    assert re.search(r"安全隐患.{1,20}燃气，由.{2,20}办理。 这件事一共有 2 条线索。", said), said
+    unknown = operator.get("/desk/taken?tip=00000000-0000-5000-8000-000000000000")
+    assert "正在判定" in unknown.text and operator.get("/desk/taken?tip=%00'x").status == 200
     assert operator.post("/desk/preview", {"form_token": page.form_token, "text": "短"}).text.count("边听边写") == 1
 
 

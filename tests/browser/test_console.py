@@ -435,6 +435,7 @@ def test_the_hotline_desk_by_keyboard_alone(house: House, window: Window) -> Non
     ActionChains(window.driver).key_down(Keys.CONTROL).send_keys(Keys.ENTER).key_up(Keys.CONTROL).perform()
     window.sees("已收下")
     assert time.monotonic() - began < 30
+    window.sees("这件事一共有 2 条线索")  # told without asking, once it is decided
     assert window.js("return document.activeElement.id") == "text"  # ready for the next call
     assert "13800138000" not in window.text()
     window.clean()
