@@ -142,8 +142,8 @@ police 派出所 警察 民警 交警 police officer
 """
 
 _HAPPENINGS: Final = """
-child 孩子 小孩 男孩 女孩 娃 学生 儿童 小朋友 闺女 男童 女童 child boy girl kid kids children
-elder 老人 老太 大爷 大娘 老头 老汉 老年 老爷子 奶奶 爷爷 岁 elderly old
+child 孩子 小孩 男孩 女孩 娃 学生 儿童 小朋友 小姑娘 闺女 男童 女童 child boy girl kid kids children
+elder 老人 老太 大爷 大娘 老头 老汉 老年 老爷子 奶奶 爷爷 痴呆 elderly old
 pregnant 孕妇 怀孕 大肚子 pregnant
 woman 女工 女子 女性 女的 嫂子 妇女 大姐 woman women lady
 workers 工人 民工 员工 上班 职工 工友 workers worker employees
@@ -250,6 +250,9 @@ def _tables() -> tuple[dict[str, int], dict[str, tuple[tuple[str, int], ...]], d
 
 #: Money that was stopped, frozen or got back: the sums told with it are parts of a loss.
 STOPPED: Final = _read(_HAPPENINGS, _FIRST_HAPPENING)["止付"]
+#: Who may be missing: an old person or a child.
+ELDER: Final = _read(_HAPPENINGS, _FIRST_HAPPENING)["老人"]
+CHILD: Final = _read(_HAPPENINGS, _FIRST_HAPPENING)["小孩"]
 #: Somebody has the thing, and looks for its owner.
 PICKED_UP: Final = _read(_HAPPENINGS, _FIRST_HAPPENING)["捡到"]
 

@@ -16,7 +16,7 @@ import msgspec
 
 from schemas.times import HOUR, MINUTE
 from schemas.vocabulary import CATEGORIES, NO_ACTION
-from streams.stages.concepts import HAPPENINGS, PICKED_UP, SITES, STOPPED, THINGS
+from streams.stages.concepts import CHILD, ELDER, HAPPENINGS, PICKED_UP, SITES, STOPPED, THINGS
 from streams.stages.traits import ROADS, Remembered, Traits
 
 FEATURES: Final = (
@@ -73,6 +73,8 @@ _AT_ONCE = 20 * MINUTE
 _IDLE_SURE = 0.6
 #: So long after a report `又` and `也` tell of another, and no longer of how it goes on.
 _ONE_MORE = 5 * HOUR
+#: Years told of one person by two differ by no more than this: `十来岁`, `看着有七十`.
+_SAME_YEARS = 12
 #: A forward of a short text is taken for one when the words are this much alike.
 _FORWARD_ALIKE = 0.8
 
@@ -88,7 +90,7 @@ def forbidden(a: Traits, b: Traits) -> bool:
         return True
     if a.lat is not None and b.lat is not None and kilometres(a, b) > _FAR_KM:
         return True
-    if kinds_apart(a, b) or (townships_apart(a, b) and not reporter_same(a, b)) or again(a, b):
+    if kinds_apart(a, b) or (townships_apart(a, b) and not reporter_same(a, b)) or again(a, b) or persons_apart(a, b):
         return True
     if a.category == b.category == "fraud" and a.money and b.money and not reporter_same(a, b):
         if not ((a.concepts ^ b.concepts) & STOPPED or about_equal(a.money, b.money)):
@@ -103,6 +105,21 @@ def again(a: Traits, b: Traits) -> bool:
         return False
     later = a if a.seen > b.seen else b
     return later.another and not later.progress and not later.follow_up
+
+
+def persons_apart(a: Traits, b: Traits) -> bool:
+    """Whether both tell of somebody missing, and not of the same one: of other years, or one old and one a child."""
+    if not a.subtype == b.subtype == "missing_person":
+        return False
+    years_a, years_b = _years(a), _years(b)
+    if years_a and years_b:
+        return min([abs(x - y) for x in years_a for y in years_b]) > _SAME_YEARS
+    who = ELDER | CHILD
+    return {a.concepts & who, b.concepts & who} == {ELDER, CHILD}
+
+
+def _years(tip: Traits) -> list[float]:
+    return [value for value, unit in tip.quantities if unit == "岁"]
 
 
 def kinds_apart(a: Traits, b: Traits) -> bool:

@@ -6,7 +6,8 @@ import pytest
 
 from streams.stages import pair
 from streams.stages.concepts import COUNT
-from streams.stages.traits import Traits, place_stem, read_places, read_text
+from streams.stages.extract import extract
+from streams.stages.traits import Traits, place_stem, read_places, read_text, told_quantities
 from tests.fold_made import START
 
 MINUTE = 60_000
@@ -74,6 +75,29 @@ def test_hours_later_again_tells_of_another() -> None:
     assert not pair.forbidden(first, traits(later, 60, category="safety_hazard"))
     assert not pair.forbidden(traits(later, category="safety_hazard"), traits("漫水桥孩子落水", 23 * 60, category="safety_hazard"))
     assert not pair.forbidden(first, traits("找着了，人在漫水桥下游，又冷又怕", 8 * 60, category="safety_hazard"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "apart"),
+    [
+        ("七十八岁的老太太走丢了，蓝花棉袄", "小姑娘十六岁一夜没回家", True),
+        ("谁家老太太坐马路牙子上，说不清家在哪", "有个小孩找不着家了，在超市门口哭", True),
+        ("老太太领着个小孩走丢了", "有个小孩找不着家了，在超市门口哭", False),
+        ("看着有七十的老汉不见了", "老汉七十八岁，走失，戴黑帽子", False),
+        ("他家人走丢了，穿蓝衣裳", "小姑娘十六岁一夜没回家", False),
+    ],
+)
+def test_an_old_person_and_a_child_missing_are_two(one: str, other: str, apart: bool) -> None:
+    a, b = (missing(text, minutes) for text, minutes in ((one, 0), (other, 12)))
+    assert pair.forbidden(a, b) is pair.forbidden(b, a) is apart
+    a.category = b.category = "safety_hazard"
+    a.subtype = b.subtype = "other"
+    assert not pair.forbidden(a, b)
+
+
+def missing(text: str, minutes: float) -> Traits:
+    years = told_quantities(extract(text, START, 480).quantities)[1]
+    return traits(text, minutes, category="other", subtype="missing_person", quantities=years)
 
 
 def test_another_sum_is_another_victim_of_a_script() -> None:
