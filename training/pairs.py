@@ -1,7 +1,8 @@
 """Learns how much each feature of a pair of tips counts (`streams.stages.pair`): `python training/pairs.py`.
 
-Three things speak of it. The incident files are dense with look-alikes: another victim, another day, another problem at
-the same place. Mingled days lay the incidents of several files over the same days, with single texts between them, as a
+Four things speak of it. The incident files are dense with look-alikes: another victim, another day, another problem at
+the same place. They are told once more with one of two silent about the place, or about names and numbers: our writers name
+more than people do. Mingled days lay the incidents of several files over the same days, with single texts between them, as a
 county's ordinary day is: there nearly every pair that is looked at are strangers, and without them a shared kind and hour
 would seem to say much. Thresholds are chosen, and figures taken, by running the very `Groups` of the fold over dense files
 and mingled days.
@@ -18,7 +19,7 @@ import math
 import random
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,10 +46,12 @@ MINGLED, MINGLED_DAYS, MINGLED_SINGLES = 4, 3, 500
 #: What a pair of strangers counts beside a pair of the dense files: between a desk that sees one incident an hour and a
 #: county that sees hundreds of tips a day. At equal shares of wrong merges 0.008 finds more pairs than 0.02 and 0.05.
 STRANGER_WEIGHT = 0.008
+#: What a pair counts in which one of the two keeps quiet about the place, or about names and numbers.
+RETOLD_WEIGHT = 0.25
 JOINS = tuple(round(0.3 + 0.05 * i, 2) for i in range(9))
 #: Share of incidents of a mingled day that may hold tips of two. Mingled days are much harder than real ones, since their
 #: files name the same few villages: on a day with the villages of a county about half as many are wrong.
-MOST_FALSE = 0.09
+MOST_FALSE = 0.11
 #: Of true pairs this share scores at least `suggest`.
 SUGGESTED = 0.7
 _CHANNELS = {"wechat": "volunteer"}
@@ -82,9 +85,11 @@ def learn(figures: dict[str, Any]) -> dict[str, Any]:
     fold_of = {name: i % FOLDS for i, name in enumerate(sorted({t.file for t in told}))}
     single_fold = {name: i % FOLDS for i, name in enumerate(sorted({s.file for s in singles}))}
     dense = [(a, b) for a, b in near_pairs(told) if not pair.forbidden(a.traits, b.traits)]
-    rows = [pair.features(nothing, a.traits, b.traits) for a, b in dense]
-    same = [a.incident == b.incident for a, b in dense]
-    folds = [fold_of[a.file] for a, _ in dense]
+    data = _Data([], [], [], [])
+    for weight, pairs in ((1.0, dense), (RETOLD_WEIGHT, retold(told, placeless)), (RETOLD_WEIGHT, retold(told, numberless))):
+        for a, b in pairs:
+            row = pair.features(nothing, a.traits, b.traits)
+            data.add(row, a.incident == b.incident, fold_of[a.file], weight)
     days: dict[int, Day] = {}
     for k in range(FOLDS):
         mine = [t for t in told if fold_of[t.file] == k]
@@ -92,15 +97,11 @@ def learn(figures: dict[str, Any]) -> dict[str, Any]:
         for turn in range(MINGLED):
             day = mingled(mine, between, turn)
             days.setdefault(k, day)
-            found = [pair.features(nothing, a, b) for a, b in strangers(day, nothing)]
-            rows += found
-            folds += [k] * len(found)
-    data = _Data(
-        np.array(rows, np.float32), np.array(same + [False] * (len(rows) - len(same))), np.array(folds), len(dense)
-    )
-    by_fold = {k: fitted(data, data.folds != k, nothing) for k in range(FOLDS)}
+            for a, b in strangers(day, nothing):
+                data.add(pair.features(nothing, a, b), False, k, STRANGER_WEIGHT)
+    by_fold = {k: fitted(data, nothing, without=k) for k in range(FOLDS)}
     held = np.array([pair.score(by_fold[fold_of[a.file]], a.traits, b.traits) for a, b in dense])
-    suggest = round(float(np.quantile(held[data.same[: data.dense]], 1 - SUGGESTED)), 2)
+    suggest = round(float(np.quantile(held[[a.incident == b.incident for a, b in dense]], 1 - SUGGESTED)), 2)
     files = {name: [(t.traits, t.incident) for t in told if t.file == name] for name in fold_of}
     of_dense = {
         j: averaged([(day, by_fold[fold_of[name]]) for name, day in files.items()], j, whole=True) for j in JOINS
@@ -110,34 +111,41 @@ def learn(figures: dict[str, Any]) -> dict[str, Any]:
         print(j, "dense", of_dense[j], "mingled", of_mingled[j], flush=True)
     # A wrong merge hides an incident, a missed one costs a second look: the lowest threshold that merges few wrongly.
     join = next((j for j in JOINS if of_mingled[j].false_merges <= MOST_FALSE), JOINS[-1])
-    weights = fitted(data, np.ones(len(rows), bool), nothing)
+    weights = fitted(data, nothing)
+    same = sum(a.incident == b.incident for a, b in dense)
     return {
         "features": weights.features,
         "concepts": weights.concepts,
         "kinds": weights.kinds,
         "join": join,
         "suggest": min(suggest, round(join - 0.1, 2)),
-        "same": sum(same),
-        "apart": len(same) - sum(same),
-        "strangers": len(rows) - len(same),
+        "same": same,
+        "apart": len(dense) - same,
+        "strangers": data.weights.count(STRANGER_WEIGHT),
         "dense": of_dense[join]._asdict(),
         "mingled": of_mingled[join]._asdict(),
     }
 
 
 class _Data(NamedTuple):
-    """Rows of features, whether the two tell of one incident, and the fold of each; the first `dense` are of the files."""
+    """Pairs to learn from: features, whether the two tell of one incident, the fold that must not learn from it, weight."""
 
-    rows: Any
-    same: Any
-    folds: Any
-    dense: int
+    rows: list[list[float]]
+    same: list[bool]
+    folds: list[int]
+    weights: list[float]
+
+    def add(self, row: list[float], same: bool, fold: int, weight: float) -> None:
+        for column, value in zip(self, (row, same, fold, weight), strict=True):
+            column.append(value)  # type: ignore[arg-type]
 
 
-def fitted(data: _Data, which: Any, nothing: pair.Weights) -> pair.Weights:
-    """The regression over some of the rows."""
-    weight = np.where(np.arange(len(data.rows)) < data.dense, 1.0, STRANGER_WEIGHT)
-    model = LogisticRegression(C=C, max_iter=1000).fit(data.rows[which], data.same[which], sample_weight=weight[which])
+def fitted(data: _Data, nothing: pair.Weights, without: int | None = None) -> pair.Weights:
+    """The regression over all pairs, or those of all folds but one."""
+    which = np.array([fold != without for fold in data.folds])
+    model = LogisticRegression(C=C, max_iter=1000)
+    rows, same, weights = np.array(data.rows, np.float32), np.array(data.same), np.array(data.weights)
+    model.fit(rows[which], same[which], sample_weight=weights[which])
     return pair.Weights(
         tuple([round(float(w), 4) for w in (*model.coef_[0], model.intercept_[0])]), nothing.concepts, nothing.kinds
     )
@@ -237,6 +245,35 @@ def near_pairs(told: Iterable[Told]) -> Iterator[tuple[Told, Told]]:
         for a, b in combinations(tips, 2):
             if abs(a.traits.seen - b.traits.seen) <= pair.LONGEST_WINDOW:
                 yield a, b
+
+
+# --- another voice ---------------------------------------------------------------------------------------------------
+
+
+def placeless(tip: Traits) -> None:
+    """Takes every place out of a tip."""
+    tip.places, tip.villages = frozenset(), frozenset()
+    tip.given, tip.area, tip.lat, tip.lon = "", None, None, None
+
+
+def numberless(tip: Traits) -> None:
+    """Takes names, sums and counts out of a tip."""
+    tip.names, tip.money, tip.quantities = frozenset(), frozenset(), frozenset()
+
+
+def retold(told: Sequence[Told], silence: Callable[[Traits], None]) -> Iterator[tuple[Told, Told]]:
+    """The pairs of the files once more, as if one of the two had kept quiet about something that writers like to name and
+    the next person in the street does not."""
+    quiet = {}
+    for t in told:
+        tip = _copy(t.traits)
+        silence(tip)
+        tip.complete()
+        quiet[t.traits.tip_id] = t._replace(traits=tip)
+    for a, b in near_pairs(told):
+        for one, other in ((quiet[a.traits.tip_id], b), (a, quiet[b.traits.tip_id])):
+            if not pair.forbidden(one.traits, other.traits):
+                yield one, other
 
 
 # --- mingled days -------------------------------------------------------------------------------------------------------------
