@@ -136,8 +136,10 @@ class _Data(NamedTuple):
     weights: list[float]
 
     def add(self, row: list[float], same: bool, fold: int, weight: float) -> None:
-        for column, value in zip(self, (row, same, fold, weight), strict=True):
-            column.append(value)  # type: ignore[arg-type]
+        self.rows.append(row)
+        self.same.append(same)
+        self.folds.append(fold)
+        self.weights.append(weight)
 
 
 def fitted(data: _Data, nothing: pair.Weights, without: int | None = None) -> pair.Weights:
