@@ -46,7 +46,7 @@ LINEAR_SHARE = 0.5
 NETWORK_SHARE = (1 - LINEAR_SHARE) / len(SEEDS)
 #: A missed urgent tip is worse than one too many: recall counts this much more than precision, and most where lives are
 #: at stake and few words say so.
-URGENT_BETA = {"dispute": 1.25, "fraud": 1.25, "theft": 1.25, "safety_hazard": 2.75, "other": 1.25}
+URGENT_BETA = {"dispute": 1.5, "fraud": 1.5, "theft": 1.5, "safety_hazard": 3.0, "other": 1.5}
 
 
 class Example(NamedTuple):
