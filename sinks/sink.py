@@ -26,7 +26,7 @@ from sinks.outbox import put_closure
 from sinks.station_queue import Assignment, Book, CountyConfig, Told, abandon, chunks, follow, merge
 from sinks.statistics import add, contributions, hour_start
 from sinks.sums import KEPT, Sums, says_the_same
-from sinks.tables import NEVER, decisions, incident_sums, incident_tips, incidents, positions, statistics
+from sinks.tables import NEVER, decisions, incident_sums, incident_tips, incidents, positions
 
 _Record = dict[str, Any]
 
@@ -382,10 +382,3 @@ def undecided(connection: Connection, county: str, end: int) -> int:
 def set_position(connection: Connection, consumer: str, topic: str, part: str, value: int) -> None:
     """Notes how far a consumer has read, in the transaction of what it read."""
     upsert(connection, positions, [{"consumer": consumer, "topic": topic, "part": part, "position": value}])
-
-
-def forget_tables(connection: Connection) -> None:
-    """Empties what can be rebuilt from the log `decisions` alone (incidents and statistics); the stations' work
-    stays."""
-    for table in (statistics, incident_tips, incident_sums, incidents):
-        connection.execute(delete(table))
