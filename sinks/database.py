@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 #: The newest migration: what a database of this version carries.
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 
 BUSY_TIMEOUT_MS: Final = 30_000
 

@@ -7,12 +7,15 @@ wins.
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Collection, Iterable, Sequence
+from functools import cache
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import BindParameter, Connection, Select, Table, bindparam, delete, select
 
 from schemas.codec import encode
 from schemas.records import Decision, Output, StateChange
@@ -21,13 +24,28 @@ from schemas.topics import TIPS
 from sinks.database import take_numbers, upsert
 from sinks.outbox import put_closure
 from sinks.station_queue import Assignment, Book, CountyConfig, Told, abandon, chunks, follow, merge
-from sinks.statistics import add, contributions, hour_start, lead
-from sinks.tables import NEVER, decisions, incident_tips, incidents, positions, statistics
+from sinks.statistics import add, contributions, hour_start
+from sinks.sums import KEPT, Sums, says_the_same
+from sinks.tables import NEVER, decisions, incident_sums, incident_tips, incidents, positions
 
 _Record = dict[str, Any]
 
 #: The consumer that decides: how far it has read a county's `tips` is how far they are decided.
 DECIDED: Final = "runtime"
+
+
+# Statements are made once: building one costs several times what running it does.
+_WANTED: Final[BindParameter[Any]] = bindparam("wanted", expanding=True)
+_KNOWN: Final = select(decisions.c.tip_id, decisions.c.revision).where(
+    decisions.c.tip_id.in_(_WANTED), decisions.c.revision.in_(bindparam("revisions", expanding=True))
+)
+_KNOWN_CHANGES: Final = select(decisions.c.change_key).where(decisions.c.change_key.in_(_WANTED))
+_FORGET: Final = delete(incident_sums).where(incident_sums.c.incident_id.in_(_WANTED))
+
+
+@cache
+def _selecting(table: Table, column: str) -> Select[Any]:
+    return select(table).where(table.c[column].in_(_WANTED))
 
 
 class AppliedEvents(msgspec.Struct, frozen=True):
@@ -67,14 +85,16 @@ def _unknown(connection: Connection, outputs: Sequence[Output]) -> list[tuple[st
     """The outputs that the log does not hold, each with its natural key."""
     keyed = _keyed(outputs)
     known: set[str] = set()
-    tips = sorted({output.tip_id for _, output in keyed if isinstance(output, Decision)})
-    for part in chunks(tips):
-        found = connection.execute(select(decisions.c.tip_id, decisions.c.revision).where(decisions.c.tip_id.in_(part)))
+    named = sorted({(output.revision, output.tip_id) for _, output in keyed if isinstance(output, Decision)})
+    first = bisect(named, 1, key=itemgetter(0))
+    # Not all revisions of the tips: the first tip of a large incident has as many as that has tips. First ones apart, or
+    # each of many new tips would be looked up with every number that this one tip has come to.
+    for pairs in (*chunks(named[:first]), *chunks(named[first:])):
+        tips, revisions = sorted({tip_id for _, tip_id in pairs}), sorted({revision for revision, _ in pairs})
+        found = connection.execute(_KNOWN, {"wanted": tips, "revisions": revisions})
         known.update(f"{tip_id}/{revision}" for tip_id, revision in found)
     for part in chunks([key for key, output in keyed if isinstance(output, StateChange)]):
-        known.update(
-            connection.execute(select(decisions.c.change_key).where(decisions.c.change_key.in_(part))).scalars()
-        )
+        known.update(connection.execute(_KNOWN_CHANGES, {"wanted": part}).scalars())
     fresh: list[tuple[str, Output]] = []
     for key, output in keyed:
         if key not in known:
@@ -112,7 +132,7 @@ def _log_row(seq: int, key: str, output: Output) -> _Record:
 
 
 class _Application:
-    """One call's work in memory: the incidents it touches with all their tips, before and after."""
+    """One call's work in memory: the incidents it touches, their sums, and as many of their tips as it takes."""
 
     def __init__(self, connection: Connection, now: int, county: CountyConfig) -> None:
         self._connection = connection
@@ -120,40 +140,69 @@ class _Application:
         self._county = county
         self._book = Book(connection)
         self._incidents: dict[str, _Record] = {}
+        #: Their tips at hand, as they are now: all, but for those of `_partly`.
         self._members: dict[str, dict[str, _Record]] = {}
         self._home: dict[str, str] = {}
+        #: Incidents of so many tips that only those that are asked for were read.
+        self._partly: set[str] = set()
+        #: What is not here is summed when it is asked for.
+        self._sums: dict[str, Sums] = {}
+        #: Those whose sums the table has.
+        self._kept: set[str] = set()
+        #: The tips at hand as they were read, and those of them that stood for an incident.
+        self._read: list[_Record] = []
+        self._led: set[str | None] = set()
 
     def run(self, made: Sequence[Decision]) -> frozenset[str]:
         self._load(made)
-        before = contributions(rows.values() for rows in self._members.values())
         touched_tips: dict[str, None] = {}
         # One record of the input at a time: all it changed is told together, however the log was cut into calls.
         for _, group in groupby(made, key=lambda decision: decision.position):
             touched_tips.update(dict.fromkeys(self._apply(list(group))))
         self._settle()
-        add(self._connection, before, contributions(rows.values() for rows in self._members.values()))
+        self._count()
+        self._keep()
         upsert(self._connection, incidents, list(self._incidents.values()))
         upsert(self._connection, incident_tips, [self._members[self._home[tip]][tip] for tip in touched_tips])
         return self._book.save()
 
     def _load(self, made: Sequence[Decision]) -> None:
-        tips = {decision.tip_id for decision in made}
-        wanted = {decision.incident_id for decision in made}
+        known = list(_rows(self._connection, incident_tips, "tip_id", {decision.tip_id for decision in made}))
+        wanted = {decision.incident_id for decision in made} | {row["incident_id"] for row in known}
         for decision in made:
             for merged in decision.merged:
                 wanted.update((merged.incident_id, merged.into))
-        for part in chunks(sorted(tips)):
-            wanted.update(
-                self._connection.execute(
-                    select(incident_tips.c.incident_id).where(incident_tips.c.tip_id.in_(part))
-                ).scalars()
-            )
         for row in _rows(self._connection, incidents, "incident_id", wanted):
             self._incidents[row["incident_id"]] = row
-        for row in _rows(self._connection, incident_tips, "incident_id", wanted):
-            self._members.setdefault(row["incident_id"], {})[row["tip_id"]] = row
-            self._home[row["tip_id"]] = row["incident_id"]
+            self._led.add(row["lead_tip"])
+            if row["tips"] > KEPT:
+                self._partly.add(row["incident_id"])
+        for row in _rows(self._connection, incident_sums, "incident_id", self._partly):
+            self._sums.setdefault(row["incident_id"], Sums()).restore(row)
+        self._kept = set(self._sums)
+        self._take_in(known)
+        # Who stood for a large incident may stand for it no longer.
+        leads = {self._incidents[identity]["lead_tip"] for identity in self._partly}
+        self._take_in(_rows(self._connection, incident_tips, "tip_id", leads))
+        self._take_in(_rows(self._connection, incident_tips, "incident_id", set(self._incidents) - self._partly))
         self._book.load(incidents=wanted)
+
+    def _take_in(self, rows: Iterable[_Record]) -> None:
+        """Tips as the table has them; those at hand stay as they are."""
+        for row in rows:
+            if row["tip_id"] not in self._home:
+                self._members.setdefault(row["incident_id"], {})[row["tip_id"]] = row
+                self._home[row["tip_id"]] = row["incident_id"]
+                self._read.append(row)
+
+    def _sums_of(self, identity: str) -> Sums:
+        sums = self._sums.get(identity)
+        if sums is None:
+            if identity in self._partly:
+                self._take_in(_rows(self._connection, incident_tips, "incident_id", {identity}))
+                self._partly.remove(identity)
+            sums = self._sums[identity] = Sums(self._members.get(identity, {}).values())
+        return sums
 
     def _apply(self, group: Sequence[Decision]) -> list[str]:
         """The decisions that one record caused -> the tips whose rows changed."""
@@ -171,7 +220,7 @@ class _Application:
                 if decision.cause == "tip" and decision.link == "update":
                     moved_on[decision.incident_id] = decision.tip_id
         for identity, decision in told.items():
-            if self._members[identity]:  # it may have lost its tips to a later decision of the same record
+            if self._sums_of(identity).tips:  # it may have lost its tips to a later decision of the same record
                 self._tell(decision, at, moved_on.get(identity))
         for gone, decision in merges.items():
             into = next(merged.into for merged in decision.merged if merged.incident_id == gone)
@@ -181,21 +230,25 @@ class _Application:
     def _place(self, decision: Decision) -> bool:
         """Puts a tip where its decision says; False when a later revision of it is known."""
         home = self._home.get(decision.tip_id)
-        if home is not None:
-            if self._members[home][decision.tip_id]["revision"] >= decision.revision:
-                return False
+        known = None if home is None else self._members[home][decision.tip_id]
+        if known is not None and known["revision"] >= decision.revision:
+            return False
+        row, identity = _tip_row(decision, self._county.offset_minutes), decision.incident_id
+        if home is not None and home != identity:
             del self._members[home][decision.tip_id]
-        row = _tip_row(decision, self._county.offset_minutes)
-        self._members.setdefault(decision.incident_id, {})[decision.tip_id] = row
-        self._home[decision.tip_id] = decision.incident_id
+        self._members.setdefault(identity, {})[decision.tip_id] = row
+        self._home[decision.tip_id] = identity
+        if known is None or not says_the_same(known, row):
+            if home is not None:
+                self._sums.pop(home, None)  # What it said before cannot be taken out: they are made anew.
+            if identity in self._sums:
+                self._sums[identity].add(row)
         return True
 
     def _tell(self, decision: Decision, at: int, moved_on: str | None) -> None:
         """An incident's row and queue, as its tips now tell it together."""
-        identity, members = decision.incident_id, list(self._members[decision.incident_id].values())
-        before = self._incidents.get(identity)
-        shown = _together(members)
-        received = min(tip["received_at"] for tip in members)
+        identity, sums = decision.incident_id, self._sums_of(decision.incident_id)
+        before, shown, received = self._incidents.get(identity), sums.together(), sums.received_at
         routed: dict[str, Any] = {
             "county": decision.county,
             "station": decision.station,
@@ -209,11 +262,11 @@ class _Application:
             **routed,
             **shown,
             "pattern_id": decision.pattern_id,
-            "occurred_at": min(tip["occurred_at"] for tip in members),
+            "occurred_at": sums.occurred_at,
             "received_at": received,
-            "last_received_at": max(tip["received_at"] for tip in members),
-            "tips": len(members),
-            "lead_tip": lead(members),
+            "last_received_at": sums.last_received_at,
+            "tips": sums.tips,
+            "lead_tip": sums.lead_tip,
             "merged_into": None,
             "revision": 1 if before is None else before["revision"] + 1,
         }
@@ -244,38 +297,25 @@ class _Application:
     def _settle(self) -> None:
         """What only the end of the call can tell: incidents that lost tips, or all of them."""
         for identity, row in self._incidents.items():
-            members = self._members.get(identity, {}).values()
-            row["tips"], row["lead_tip"] = len(members), lead(members)
-            if not members and row["merged_into"] is None:
+            sums = self._sums_of(identity)
+            row["tips"], row["lead_tip"] = sums.tips, sums.lead_tip
+            if not sums.tips and row["merged_into"] is None:
                 abandon(self._book, identity, self._now)
 
+    def _count(self) -> None:
+        """Statistics: tips that are not at hand count as before, for they neither changed nor began or ceased to lead."""
+        now = (tip for members in self._members.values() for tip in members.values())
+        leads = {row["lead_tip"] for row in self._incidents.values()}
+        add(self._connection, contributions(self._read, self._led), contributions(now, leads))
 
-def _together(members: Sequence[_Record]) -> _Record:
-    """What an incident's tips say of it together, whatever their order.
-
-    The category with the most confidence in sum (`other` counts half), in it the subtype with the most, and the title
-    of its first tip; urgent if one is; the most precise area that most name.
-    """
-    categories: dict[str, float] = {}
-    leaves: dict[tuple[str, str], float] = {}
-    areas: dict[str, int] = {}
-    for tip in members:
-        category, leaf = tip["category"], (tip["category"], tip["subtype"] or "")
-        weight = tip["confidence"] * (0.5 if category == "other" else 1.0)
-        categories[category] = round(categories.get(category, 0.0) + weight, 6)
-        leaves[leaf] = round(leaves.get(leaf, 0.0) + tip["confidence"], 6)
-        if tip["area"] is not None:
-            areas[tip["area"]] = areas.get(tip["area"], 0) + 1
-    category = max(categories, key=lambda name: (categories[name], name))
-    leaf = max((leaf for leaf in leaves if leaf[0] == category), key=lambda leaf: (leaves[leaf], leaf[1]))
-    fitting = [tip for tip in members if (tip["category"], tip["subtype"] or "") == leaf]
-    return {
-        "category": category,
-        "subtype": leaf[1] or None,
-        "urgent": any(tip["urgent"] for tip in members),
-        "area": max(areas, key=lambda path: (path.count("/"), areas[path], path), default=None),
-        "title": min(fitting, key=lambda tip: (tip["occurred_at"], tip["tip_id"]))["title"],
-    }
+    def _keep(self) -> None:
+        """The sums of large incidents, for the next call."""
+        for part in chunks(sorted(self._kept)):
+            self._connection.execute(_FORGET, {"wanted": part})
+        large = sorted(identity for identity, row in self._incidents.items() if row["tips"] > KEPT)
+        rows = [row for identity in large for row in self._sums_of(identity).dump(identity)]
+        if rows:
+            self._connection.execute(incident_sums.insert(), rows)
 
 
 def _tip_row(decision: Decision, offset_minutes: int) -> _Record:
@@ -302,9 +342,9 @@ def _tip_row(decision: Decision, offset_minutes: int) -> _Record:
     }
 
 
-def _rows(connection: Connection, table: Any, column: str, wanted: Collection[str]) -> Iterable[_Record]:
+def _rows(connection: Connection, table: Table, column: str, wanted: Collection[str]) -> Iterable[_Record]:
     for part in chunks(sorted(wanted)):
-        for row in connection.execute(select(table).where(table.c[column].in_(part))).mappings():
+        for row in connection.execute(_selecting(table, column), {"wanted": part}).mappings():
             yield dict(row)
 
 
@@ -342,10 +382,3 @@ def undecided(connection: Connection, county: str, end: int) -> int:
 def set_position(connection: Connection, consumer: str, topic: str, part: str, value: int) -> None:
     """Notes how far a consumer has read, in the transaction of what it read."""
     upsert(connection, positions, [{"consumer": consumer, "topic": topic, "part": part, "position": value}])
-
-
-def forget_tables(connection: Connection) -> None:
-    """Empties what can be rebuilt from the log `decisions` alone (incidents and statistics); the stations' work
-    stays."""
-    for table in (statistics, incident_tips, incidents):
-        connection.execute(delete(table))

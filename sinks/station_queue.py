@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 import msgspec
 from sqlalchemy import BindParameter, Connection, bindparam, delete, select, update
@@ -24,6 +24,8 @@ _NAMESPACE: Final = uuid.UUID("6f1f6f0e-3c1c-5c5e-9d5f-7a1d1e0a5a10")
 
 #: Who did what no person did.
 MACHINE: Final = "tipline"
+
+_T = TypeVar("_T")
 
 ClockName = Literal["claim", "act", "resolve"]
 Origin = Literal["route", "work"]
@@ -331,7 +333,7 @@ def restore(connection: Connection, states: Iterable[str | bytes]) -> int:
     return len(latest)
 
 
-def chunks(items: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
+def chunks(items: Sequence[_T], size: int = 500) -> Iterator[Sequence[_T]]:
     """The items, so many at a time: databases bound the number of parameters."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

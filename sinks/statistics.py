@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -66,12 +66,6 @@ def cell_of(row: Mapping[str, Any]) -> Cell:
         row["link"],
         row["station"],
     )
-
-
-def lead(rows: Iterable[Mapping[str, Any]]) -> str | None:
-    """The tip that stands for its incident: the smallest (occurred_at, tip_id); None without tips."""
-    first = min(((row["occurred_at"], row["tip_id"]) for row in rows), default=None)
-    return None if first is None else first[1]
 
 
 def add(connection: Connection, before: Mapping[Cell, tuple[int, int]], after: Mapping[Cell, tuple[int, int]]) -> None:
@@ -220,16 +214,14 @@ def safe_cell(value: object) -> object:
     return "'" + value if isinstance(value, str) and value.startswith(_DANGEROUS) else value
 
 
-def contributions(incidents: Iterable[Iterable[Mapping[str, Any]]]) -> Counts:
-    """What the given incidents (each its rows of `incident_tips`) contribute to the table."""
+def contributions(tips: Iterable[Mapping[str, Any]], leads: Collection[str | None]) -> Counts:
+    """What the given tips (rows of `incident_tips`) contribute to the table; those of `leads` stand for their
+    incidents."""
     total: Counts = {}
-    for rows in incidents:
-        members = list(rows)
-        first = lead(members)
-        for row in members:
-            cell = cell_of(row)
-            tips, counted = total.get(cell, (0, 0))
-            total[cell] = (tips + 1, counted + (row["tip_id"] == first))
+    for row in tips:
+        cell = cell_of(row)
+        counted, incidents = total.get(cell, (0, 0))
+        total[cell] = (counted + 1, incidents + (row["tip_id"] in leads))
     return total
 
 

@@ -133,6 +133,27 @@ incident_tips = Table(
     Index(None, "link_to"),
 )
 
+#: What the tips of a large incident say together, summed by category, subtype and area ("" for none), so that one tip
+#: more need not read them all (`sinks.sums`). Made anew from `incident_tips` where it is missing.
+incident_sums = Table(
+    "incident_sums",
+    metadata,
+    Column("incident_id", String(36), primary_key=True),
+    Column("category", String(32), primary_key=True),
+    Column("subtype", String(64), primary_key=True),
+    Column("area", String(200), primary_key=True),
+    Column("tips", Integer, nullable=False),
+    Column("urgent", Boolean, nullable=False),
+    #: The sum of their confidence, in millionths.
+    Column("certainty", BigInteger, nullable=False),
+    #: The tip with the smallest (occurred_at, tip_id).
+    Column("first_at", BigInteger, nullable=False),
+    Column("first_tip", String(36), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("last_received_at", BigInteger, nullable=False),
+)
+
 #: One incident on one station's queue. See `sinks.station_queue.Assignment` for what each column means.
 assignments = Table(
     "assignments",

@@ -38,6 +38,7 @@ from streams.stages.classify import Classified, Model, classify
 from streams.stages.county import County, compile_county
 from streams.stages.extract import Extracted, extract
 from streams.stages.group import Groups, Incident, Placed, Thresholds
+from streams.stages.leading import Kind, certainty, leading
 from streams.stages.locate import Located, Precision, locate
 from streams.stages.normalise import Normal, normalise
 from streams.stages.route import Case, Routed, route
@@ -601,7 +602,7 @@ def _key_of(record: Correction | Closure | Change) -> str:
 class Tale:
     """What an incident's tips tell together; the same in whatever order they are added."""
 
-    __slots__ = ("_by_category", "_leaves", "_places", "cues", "received_at", "tips", "urgent")
+    __slots__ = ("_kinds", "_places", "cues", "received_at", "tips", "urgent")
 
     def __init__(self) -> None:
         self.tips: set[str] = set()
@@ -609,9 +610,8 @@ class Tale:
         self.received_at = 0
         #: The words of the county's lists in each tip that has some.
         self.cues: dict[str, str] = {}
-        self._by_category: dict[str, float] = {}
-        #: Kind -> the sum of its confidence, and the surest tip of it.
-        self._leaves: dict[tuple[str, str | None], tuple[float, tuple[float, str], Decision]] = {}
+        #: Kind -> the sum of its certainty, and the surest tip of it.
+        self._kinds: dict[Kind, tuple[int, tuple[float, str], Decision]] = {}
         self._places: tuple[tuple[int, float, str], Decision] | None = None
 
     def add(self, decision: Decision) -> None:
@@ -623,20 +623,16 @@ class Tale:
         self.urgent = self.urgent or bits[8]
         if bits[5]:
             self.cues[tip_id] = bits[5]
-        factor = 0.5 if bits[6] == "other" else 1.0
-        self._by_category[bits[6]] = round(self._by_category.get(bits[6], 0.0) + bits[9] * factor, 6)
-        leaf, sure = (bits[6], bits[7]), (bits[9], tip_id)
-        weight, surest, tip = self._leaves.get(leaf, (0.0, sure, decision))
-        self._leaves[leaf] = (round(weight + bits[9], 6), *((sure, decision) if sure >= surest else (surest, tip)))
+        kind, sure = (bits[6], bits[7] or ""), (bits[9], tip_id)
+        weight, surest, tip = self._kinds.get(kind, (0, sure, decision))
+        self._kinds[kind] = (weight + certainty(bits[9]), *((sure, decision) if sure >= surest else (surest, tip)))
         known = (_DEPTH[bits[0]], bits[1], tip_id)
         if self._places is None or known > self._places[0]:
             self._places = known, decision
 
     def lead(self) -> Decision:
-        """The tip whose category speaks for all: the category with the most confidence in sum, `other` counting half."""
-        sums = self._by_category
-        category = max(sums, key=lambda c: (sums[c], c))
-        return max((found for leaf, found in self._leaves.items() if leaf[0] == category), key=lambda found: (found[0], found[2].memory["case"][7] or ""))[2]
+        """The tip whose category speaks for all: the surest of the leading kind."""
+        return self._kinds[leading({kind: found[0] for kind, found in self._kinds.items()})][2]
 
     def best_placed(self) -> Decision:
         """The tip that knows its place best."""

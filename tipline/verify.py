@@ -26,6 +26,7 @@ from sinks.tables import (
     assignments,
     dead_letters,
     decisions,
+    incident_sums,
     incident_tips,
     incidents,
     station_events,
@@ -178,6 +179,7 @@ class _Run:
                 self._check("ledger", lambda: self._ledger(ledger))
             self._check("revisions", lambda: self._revisions(connection))
             self._check("phantoms", lambda: self._phantoms(connection))
+            self._check("sums", lambda: self._sums(connection))
             self._check("assignments", lambda: self._assignments(connection))
             self._check("moves", lambda: self._moves(connection))
             self._check("streams", lambda: self._streams(connection))
@@ -342,6 +344,32 @@ class _Run:
     @staticmethod
     def _strangers(connection: Connection, table: Any, known: Mapping[str, object]) -> set[str]:
         return set(connection.execute(select(table.c.incident_id).distinct()).scalars()) - set(known)
+
+    def _sums(self, connection: Connection) -> None:
+        """What is kept of large incidents, from the rows of their tips; where nothing is kept it is made when wanted."""
+        kept = {tuple(row[:4]): tuple(row[4:]) for row in connection.execute(select(incident_sums))}
+        large = incident_tips.c.incident_id.in_(select(incident_sums.c.incident_id))
+        by_time = select(incident_tips).where(large).order_by(incident_tips.c.occurred_at, incident_tips.c.tip_id)
+        groups: dict[tuple[Any, ...], list[Any]] = {}
+        for tip in connection.execute(by_time).mappings():
+            group = tip["incident_id"], tip["category"], tip["subtype"] or "", tip["area"] or ""
+            groups.setdefault(group, []).append(tip)
+        counted = {
+            group: (
+                len(tips),
+                any(tip["urgent"] for tip in tips),
+                sum(round(tip["confidence"] * 1_000_000) for tip in tips),
+                *(tips[0][name] for name in ("occurred_at", "tip_id", "title")),
+                min(tip["received_at"] for tip in tips),
+                max(tip["received_at"] for tip in tips),
+            )
+            for group, tips in groups.items()
+        }
+        wrong = ("/".join(group) for group in {*kept, *counted} if kept.get(group) != counted.get(group))
+        self._find("table incident_sums", "differs from a recount of the incident's tips", wrong)
+        has = Counter(connection.execute(select(incident_tips.c.incident_id)).scalars())
+        told = connection.execute(select(incidents.c.incident_id, incidents.c.tips))
+        self._find("table incidents", "another number of tips than it has", (i for i, n in told if n != has[i]))
 
     # --- the stations' work -------------------------------------------------------------------------------------------
 

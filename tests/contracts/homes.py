@@ -55,6 +55,7 @@ _SPACE: Final = uuid.UUID(int=12)
 TABLES: Final = {
     "incidents": "*",
     "incident_tips": "*",
+    "incident_sums": "*",
     "assignments": "*",
     "assignment_cc": "*",
     "statistics": "*",
@@ -63,6 +64,7 @@ TABLES: Final = {
     "assignment_events": "assignment_id, number, incident_id, county, at, kind, actor, station, from_station, reason, data, state",
 }
 _OF_COUNTY: Final = {
+    "incident_sums": "incident_id IN (SELECT incident_id FROM incidents WHERE county = :county)",
     "assignment_cc": "assignment_id IN (SELECT id FROM assignments WHERE county = :county)",
     "station_events": "assignment_id IN (SELECT id FROM assignments WHERE county = :county)",
 }

@@ -121,6 +121,7 @@ _WORDS = {
     "ledger": "what clients were told is what the log holds",
     "revisions": "revisions and numbers without a gap; the tables show the latest",
     "phantoms": "no output without its input",
+    "sums": "what is kept of large incidents equals a recount of their tips",
     "assignments": "each incident on one queue, never on two",
     "moves": "legal moves only, and the queue is where they lead",
     "streams": "each station's stream of events without a gap",

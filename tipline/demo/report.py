@@ -15,6 +15,7 @@ from schemas.times import DAY, HOUR, MINUTE, SECOND, parse_time
 from schemas.vocabulary import CATEGORIES
 from stations.pages.shading import STEPS, Drawing, shaded
 from stations.pages.words import translate
+from streams.stages.county import compile_county
 from tipline.demo.day import Row
 from tipline.demo.examples import FAKES
 from tipline.demo.run import Result
@@ -267,7 +268,7 @@ class View:
     # --- the map ------------------------------------------------------------------------------------------------------
 
     def _drawing(self) -> Drawing | None:
-        return shaded(self._result.bundle["boundaries"], self._by_township())
+        return shaded(compile_county(self._result.bundle).outlines, self._by_township())
 
     def _by_township(self) -> Counter[str]:
         return Counter(area for rows in self._members.values() if (area := self._township(rows)) is not None)
