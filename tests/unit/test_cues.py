@@ -31,6 +31,8 @@ def test_urgent_with_the_words_seen(text: str, cue: str) -> None:
         "笑死我了",
         "偷救命钱的人真该抓",
         "演练：快来救火",
+        "他漏割的地边子还得我拿镰刀找补",
+        "下班点厂区路口没人管，救命通道都堵死",
     ],
 )
 def test_words_that_only_look_so(text: str) -> None:
@@ -44,6 +46,11 @@ def test_words_that_only_look_so(text: str) -> None:
 def test_what_is_over_is_not_urgent(text: str) -> None:
     found = cues.urgency(normalise(text).text)
     assert found is not None and not found.urgent
+
+
+@pytest.mark.parametrize("text", ["电梯停在六七层中间，我跟俩小孩在里头，灯也灭了", "屏幕灭了，打不开机"])
+def test_a_lamp_that_went_out_is_not_over(text: str) -> None:
+    assert cues.urgency(normalise(text).text) is None
 
 
 @pytest.mark.parametrize("text", ["还在堵", "路还堵着呢", "还堵，已经堵到三公里了", "粮站路口堵死了，大挂掉不了头", "堵车堵了半天", "来电人反映园区货车拥堵"])
