@@ -44,7 +44,7 @@ C = 1.5
 #: Mingled days: how often each fold's files are laid over each other, over how many days, with how many single texts.
 MINGLED, MINGLED_DAYS, MINGLED_SINGLES = 4, 3, 500
 #: What a pair of strangers counts beside a pair of the dense files: between a desk that sees one incident an hour and a
-#: county that sees hundreds of tips a day. At equal shares of wrong merges 0.008 finds more pairs than 0.02 and 0.05.
+#: county that sees hundreds of tips a day. At equal shares of wrong merges 0.032 finds more pairs than 0.012 and 0.02.
 STRANGER_WEIGHT = 0.032
 #: What a pair counts in which one of the two keeps quiet about the place, or about names and numbers.
 RETOLD_WEIGHT = 0.25
