@@ -71,6 +71,10 @@ _KIND_ALIKE = 0.2
 _AT_ONCE = 20 * MINUTE
 #: From this confidence on a tip without a kind is taken to report nothing.
 _IDLE_SURE = 0.6
+#: Texts this much alike are one message passed on; written incidents hold hardly any, so no weight is learned from them.
+_COPIED_ALIKE = 0.95
+#: The least probability that a message passed on tells of the same incident.
+_COPIED = 0.95
 #: So long after a report `又` and `也` tell of another, and no longer of how it goes on.
 _ONE_MORE = 5 * HOUR
 #: Years told of one person by two differ by no more than this: `十来岁`, `看着有七十`.
@@ -420,6 +424,12 @@ def _quantities_apart(a: Traits, b: Traits) -> bool:
     return not {unit for _, unit in a.quantities}.isdisjoint([unit for _, unit in b.quantities])
 
 
+def copied(a: Traits, b: Traits) -> bool:
+    """Whether one text is the other, passed on by somebody else. A machine says the same of every alarm."""
+    return min(a.length, b.length) >= SHORT and "bot" not in (a.channel, b.channel) and likeness(a, b)[0] >= _COPIED_ALIKE
+
+
 def score(weights: Weights, a: Traits, b: Traits) -> float:
     """Probability 0..1 that two tips that no gate forbids tell of one incident."""
-    return 1.0 / (1.0 + math.exp(-(sum(map(mul, weights.features, features(weights, a, b))) + weights.features[-1])))
+    learned = 1.0 / (1.0 + math.exp(-(sum(map(mul, weights.features, features(weights, a, b))) + weights.features[-1])))
+    return max(learned, _COPIED) if copied(a, b) else learned

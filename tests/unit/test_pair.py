@@ -150,6 +150,17 @@ def test_only_what_is_named_is_a_village(text: str, villages: set[str]) -> None:
     assert traits(text).villages == villages
 
 
+def test_the_same_words_hours_later_are_one_message_passed_on() -> None:
+    nothing = pair.Weights((0.0,) * len(pair.FEATURES) + (-9.0,), (1.0,) * COUNT, {})
+    said = "张家和李家为宅基地吵起来了，村里调解了两次没用"
+    one, later = traits(said, reporter="a"), traits(said, 8 * 60, reporter="b")
+    assert pair.score(nothing, one, later) == pair.score(nothing, later, one) >= 0.9
+    assert pair.score(nothing, one, traits("张家和李家又为宅基地吵起来了，村里的人去调解了", 8 * 60, reporter="b")) < 0.01
+    assert pair.score(nothing, traits("宅基地又吵了"), traits("宅基地又吵了", 60)) < 0.01  # too few words to be anybody's own
+    alarm = "烟感报警 12号楼1单元1层楼道 浓度超阈值"
+    assert pair.score(nothing, traits(alarm, channel="bot"), traits(alarm, 60, channel="bot")) < 0.01
+
+
 def test_the_score_is_what_the_features_say() -> None:
     one, other = traits("焊管厂东边库房冒烟了", place="焊管厂"), traits("焊管厂那烟从窗户里钻出来", 4, place="焊管厂")
     counted = [0.01 * i - 0.2 for i in range(len(pair.FEATURES) + 1)]
