@@ -425,8 +425,11 @@ def _quantities_apart(a: Traits, b: Traits) -> bool:
 
 
 def copied(a: Traits, b: Traits) -> bool:
-    """Whether one text is the other, passed on by somebody else. A machine says the same of every alarm."""
-    return min(a.length, b.length) >= SHORT and "bot" not in (a.channel, b.channel) and likeness(a, b)[0] >= _COPIED_ALIKE
+    """Whether one text is the other, passed on by somebody else: of some length, or said to be a forward. A machine says the
+    same of every alarm."""
+    if min(a.length, b.length) < SHORT and not (a.forwarded or b.forwarded):
+        return False
+    return "bot" not in (a.channel, b.channel) and likeness(a, b)[0] >= _COPIED_ALIKE
 
 
 def score(weights: Weights, a: Traits, b: Traits) -> float:

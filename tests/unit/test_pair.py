@@ -157,6 +157,7 @@ def test_the_same_words_hours_later_are_one_message_passed_on() -> None:
     assert pair.score(nothing, one, later) == pair.score(nothing, later, one) >= 0.9
     assert pair.score(nothing, one, traits("张家和李家又为宅基地吵起来了，村里的人去调解了", 8 * 60, reporter="b")) < 0.01
     assert pair.score(nothing, traits("宅基地又吵了"), traits("宅基地又吵了", 60)) < 0.01  # too few words to be anybody's own
+    assert pair.score(nothing, traits("宅基地又吵了"), traits("宅基地又吵了", 60, forwarded=True)) >= 0.9
     alarm = "烟感报警 12号楼1单元1层楼道 浓度超阈值"
     assert pair.score(nothing, traits(alarm, channel="bot"), traits(alarm, 60, channel="bot")) < 0.01
 
