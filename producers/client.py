@@ -123,7 +123,7 @@ def _deliver(
             why = "the server has no room for more"
         before, unsent, pause = len(unsent), *_settle(unsent, answers, results, pause)
         failures = failures + 1 if len(unsent) == before else 0
-        if failures >= patience:
+        if unsent and failures >= max(1, patience):
             raise Unavailable(
                 f"{link.server.url}: {why}. Gave up after {failures} tries; send the same again later",
                 retry_after=int(pause or 5),

@@ -195,7 +195,7 @@ def csv_rows(file: TextIO) -> Iterator[Parsed]:
     Empty cells are absent fields. A bad row comes in its place; a bad header raises Rejected before any row. A file in
     another encoding than UTF-8 is read with `errors="surrogateescape"`, so that only the rows that break it are bad.
     """
-    reader = csv.reader(file)
+    reader = csv.reader(file, strict=True)  # a quote that is never closed would swallow the rows after it
     try:
         header = [name.strip().removeprefix("\ufeff") for name in next(reader, [])]
     except csv.Error:

@@ -47,4 +47,6 @@ def parse_offset(value: str) -> int:
     if len(value) != 6 or value[0] not in "+-" or value[3] != ":":
         raise ValueError(f"{value!r} is no UTC offset: write it like +08:00")
     minutes = int(value[1:3]) * 60 + int(value[4:6])
+    if minutes > 14 * 60 or int(value[4:6]) > 59:
+        raise ValueError(f"{value!r} is no UTC offset: they go from -14:00 to +14:00")
     return -minutes if value[0] == "-" else minutes

@@ -26,7 +26,7 @@ from sinks import statistics, web
 from sinks.database import reading
 from stations.desk import MOST_LISTED, Desk
 from stations.incidents import ACTIONS, Action, Incidents, Seen
-from stations.lifecycle import LEASE_S, MOVES, WORKERS, Move, NotAllowed, invalid, misasked
+from stations.lifecycle import LEASE_S, MOVES, WORKERS, Move, NotAllowed, invalid, misasked, pointer
 from stations.status import columns, figures
 from stations.streams import Hub, follow
 from streams.ports import Authority, Clock, Metrics, Principal
@@ -188,7 +188,8 @@ async def _claim(side: Side, request: Request) -> Response:
     document = await _body(request)
     given = {"limit": 1, "lease_s": LEASE_S, **(document if isinstance(document, dict) else {})}
     faults = [Mistake("", "must be an object")] if document is not None and not isinstance(document, dict) else []
-    faults += [Mistake("", "unknown field; allowed are limit, lease_s")] if len(given) > 2 else []
+    unknown = [name for name in given if name not in ("limit", "lease_s")]
+    faults += [Mistake(f"/{pointer(name)}", "unknown field; allowed are limit, lease_s") for name in unknown]
     numbers = [name for name in ("limit", "lease_s") if not isinstance(given[name], int) or isinstance(given[name], bool)]
     faults += [Mistake(f"/{name}", "must be a whole number") for name in numbers]
     if faults:

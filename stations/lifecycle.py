@@ -133,7 +133,7 @@ def check_body(move: Move, document: object) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise invalid([Mistake("", "must be an object")])
     known = {field.name: field for field in rule.body}
-    faults = [Mistake(f"/{_pointer(name)}", "unknown field") for name in given if name not in known]
+    faults = [Mistake(f"/{pointer(name)}", "unknown field") for name in given if name not in known]
     for field in rule.body:
         fault = _fault(field, given.get(field.name))
         if fault is not None:
@@ -150,10 +150,10 @@ def invalid(faults: Collection[Mistake]) -> Rejected:
 
 def misasked(parameter: str, detail: str) -> Rejected:
     """The refusal of a query that asks what it may not: the parameter, and what is wrong with it."""
-    return Rejected(422, "invalid", "The query does not fit", (Mistake(f"/{_pointer(parameter)}", detail),))
+    return Rejected(422, "invalid", "The query does not fit", (Mistake(f"/{pointer(parameter)}", detail),))
 
 
-def _pointer(name: object) -> str:
+def pointer(name: object) -> str:
     return "".join(c if c.isprintable() else "?" for c in str(name)[:40]).replace("~", "~0").replace("/", "~1")
 
 

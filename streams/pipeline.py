@@ -33,7 +33,7 @@ from schemas.records import (
 from schemas.times import DAY, MINUTE, format_time, parse_time
 from schemas.vocabulary import NO_ACTION, SUBTYPES, Category, Link
 from streams.ports import Bundle, Recall
-from streams.stages import group, traits
+from streams.stages import group, pair, traits
 from streams.stages.classify import Classified, Model, classify
 from streams.stages.county import County, compile_county
 from streams.stages.extract import Extracted, extract
@@ -418,7 +418,7 @@ class Fold:
         if not isinstance(tip, Traits) or not isinstance(master, Traits):
             # Long ago: what was said of it then stands.
             return (before.link if before.link in ("update", "duplicate") else "duplicate"), incident.id
-        return ("update" if moved_on(master, tip) else "duplicate"), incident.id
+        return ("update" if moved_on(master, tip) or _alarms_anew(incident, master, tip) else "duplicate"), incident.id
 
     def _show(self, incident: Incident) -> Shown | None:
         """The incident as a whole: what its tips say together, and where that sends it; None when no decision is left."""
@@ -547,8 +547,8 @@ class Fold:
             tip = groups.tips.get(output.tip_id)
             if tip is None:
                 continue
-            for pair in output.merged:
-                groups.merged[pair.incident_id] = pair.into
+            for gone in output.merged:
+                groups.merged[gone.incident_id] = gone.into
             incident = groups.incidents.get(output.incident_id) or groups.adopt(Incident(output.incident_id, memory["incident"][0], output.position))
             groups.assign(tip, incident)
             self._load(incident, memory["incident"])
@@ -674,6 +674,12 @@ def moved_on(master: Traits, tip: Traits) -> bool:
     if any(unit == other and value != old for value, unit in tip.quantities for old, other in master.quantities):
         return True
     return tip.reporter is not None and tip.reporter == master.reporter and tip.grams != master.grams
+
+
+def _alarms_anew(incident: Incident, master: Traits, tip: Traits) -> bool:
+    """Whether an urgent tip in words of its own comes after its incident was closed: it may not be left with what is settled."""
+    closed = incident.closed_at
+    return closed is not None and tip.seen > closed and tip.urgent and not tip.forwarded and not pair.same_words(master, tip)
 
 
 def _thresholds(county: County, model: Model) -> Thresholds:

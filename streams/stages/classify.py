@@ -206,6 +206,17 @@ class Model:
                 found.append((word, value))
         return found
 
+    def knows_little(self, text: str, scores: Scores) -> bool:
+        """Whether a text has letters and hardly a word of it was ever seen: another script, keys pressed at random."""
+        if not any(map(str.isalpha, text)):
+            return False
+        known = 0
+        for row in scores.rows.tolist():
+            known += any(map(str.isalpha, self.vocabulary.grams[row].removeprefix("w:")))
+            if known == _FEW:
+                return False
+        return True
+
     def best_leaf(self, scores: Scores, category: int) -> int:
         """The likeliest leaf of a category."""
         within = self._within[category]
@@ -229,6 +240,13 @@ class Scores:
         self.urgent = urgent
         self.rows = rows
         self.values = values
+
+
+#: Texts of which fewer grams than this are known are not read: a person decides.
+_FEW: Final = 2
+#: The confidence of what was not read, below every county's threshold.
+_UNREAD: Final = 0.1
+_OTHER: Final = CATEGORIES.index("other")
 
 
 class Classified(msgspec.Struct, frozen=True):
@@ -264,20 +282,23 @@ def classify(model: Model, text: str, channel: str = "volunteer", hint: Category
     else:
         best = int(scores.category.argmax())
         confidence = model.calibrated(scores, best)
+        unread = model.knows_little(text, scores)
+        if unread:
+            best, confidence = _OTHER, min(confidence, _UNREAD)
         if hint is not None and confidence < 0.5 and hint != CATEGORIES[best]:
             best = CATEGORIES.index(hint)
             reasons.append(Reason("hint", hint, "the channel says so and the text does not decide"))
         category = CATEGORIES[best]
         leaf = model.best_leaf(scores, best)
         name = model.leaves[leaf]
-        subtype = None if name.endswith("/-") else name.partition("/")[2]
+        subtype = None if name.endswith("/-") or (unread and best == _OTHER) else name.partition("/")[2]
         likely = scores.leaf.argsort()[:-4:-1].tolist()
         share = scores.leaf[likely].tolist()
         leaves = tuple([(model.leaves[i], round(p, 3)) for i, p in zip(likely, share, strict=True) if p > 0.05])
         words = " ".join([word for word, _ in model.cues(scores, leaf)])
         where = f"weighed most for {category}/{subtype}" if subtype else f"weighed most for {category}"
         reasons.append(Reason("words", words, where) if words else Reason("words", "-", "no single word weighs much"))
-    urgent, why = _urgent(model, scores.urgent, text, category, subtype)
+    urgent, why = _urgent(model, 0.0 if rule is None and unread else scores.urgent, text, category, subtype)
     if why is not None:
         reasons.append(why)
     return Classified(category, subtype, urgent, round(confidence, 3), leaves, tuple(reasons))

@@ -61,6 +61,7 @@ _NO_THREAT = re.compile(
 _LIFE = re.compile(
     r"叫不醒|不动弹|没意识|昏迷不醒|不省人事|没呼吸|不喘气|吐白沫|救命(?!钱|之恩|恩|药|稻草|通道)|快来救|救人啊|快叫(?:救护车|120|消防|119)"
     r"|头破血流|见血了|(?:打|砍|捅|砸)(?:得|的|到)?.{0,3}(?:昏了|昏过去|晕了|晕过去|满脸(?:都|是|都是)?血|满头(?:都|是|都是)?血|出血|流血)|\bfight\w* with (?:an? )?(?:knife|knives|axe)|\bstabb(?:ed|ing)"
+    r"|发生(?:了)?(?:火灾|爆炸)|\bon fire\b|\b(?:is|are|keeps?) (?:beating|strangling|choking|stabbing) (?:me|her|him|his|my|the)\b"
     r"|(?:着火了|起火了|着起来了|烧起来了|火越烧越大).{0,20}(?:快|赶紧|救|来人)|(?:正|还|正在|还在)(?:烧着|往上窜|往外窜)"
 )
 #: Money that left so lately that the bank may still hold it.

@@ -429,7 +429,12 @@ def copied(a: Traits, b: Traits) -> bool:
     same of every alarm."""
     if min(a.length, b.length) < SHORT and not (a.forwarded or b.forwarded):
         return False
-    return "bot" not in (a.channel, b.channel) and likeness(a, b)[0] >= _COPIED_ALIKE
+    return "bot" not in (a.channel, b.channel) and same_words(a, b)
+
+
+def same_words(a: Traits, b: Traits) -> bool:
+    """Whether two texts say the same in the same words."""
+    return likeness(a, b)[0] >= _COPIED_ALIKE
 
 
 def score(weights: Weights, a: Traits, b: Traits) -> float:

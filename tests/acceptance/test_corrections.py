@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from schemas.times import HOUR
 from tests.town import Town
 
@@ -135,6 +137,22 @@ def test_a_closed_incident_that_moves_on_soon_is_open_again(town: Town) -> None:
     seen = town.incident(first["incident_id"])
     assert seen["assignment"]["status"] == "open"
     assert [entry["kind"] for entry in seen["timeline"] if entry["kind"] in ("resolved", "reopened")] == ["resolved", "reopened"]
+
+
+@pytest.mark.parametrize("again", ["北郭村变电箱又冒烟了，又着起来了，火比刚才还大", "变电箱着大火了，北郭村的快来人，火苗两米高"])
+def test_an_urgent_tip_soon_after_closing_is_not_left_with_what_is_settled(town: Town, again: str) -> None:
+    first = town.tip("北郭村变电箱冒烟起火了，快来")
+    station = first["station"]
+    (item,) = town.claim(station)
+    town.move(item, "resolve", outcome="settled")
+    town.work()
+    copy = town.tip("北郭村变电箱冒烟起火了，快来", source="wechat:xiliangwa-5")
+    assert (copy["incident_id"], copy["link"]) == (first["incident_id"], "duplicate")
+    assert town.incident(first["incident_id"])["assignment"]["status"] == "resolved"
+    town.ahead += 60_000
+    more = town.tip(again, source="wechat:xiliangwa-4")
+    assert more["urgent"] and more["incident_id"] == first["incident_id"]
+    assert town.incident(first["incident_id"])["assignment"]["status"] == "open"
 
 
 def test_a_merge_across_counties_or_with_itself_is_refused_and_nothing_is_half_done(town: Town) -> None:

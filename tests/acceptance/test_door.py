@@ -838,6 +838,7 @@ def test_submit(house: House) -> None:
         assert first[0]["receipt"] != first[1]["receipt"], "equal rows are rows of their own"
         assert list(submit(ndjson_rows(iter([file])), server, no_pause, batch=3)) == first
         assert house.rows() == 4
+        assert list(submit(ndjson_rows(iter([file])), server, no_pause, patience=0)) == first
         table = io.StringIO("text,place.text,reporter.phone\n偷电缆,市场,13812345678\n,,\n,x,\n")
         assert [one["status"] for one in submit(csv_rows(table), server, no_pause)] == [202, 422]
         with pytest.raises(Rejected) as caught:

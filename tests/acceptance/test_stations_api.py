@@ -314,6 +314,11 @@ def test_a_body_that_is_none_is_refused(side: Side, body: bytes) -> None:
     assert side.call("POST", f"/v1/stations/{POLICE}/claim", f"station:{POLICE}", body).status in (400, 413, 422)
 
 
+def test_each_fault_of_a_claim_has_its_place(side: Side) -> None:
+    answer = side.call("POST", f"/v1/stations/{POLICE}/claim", f"station:{POLICE}", {"limit": "a", "foo": 1})
+    assert answer.status == 422 and {error["pointer"] for error in answer.json["errors"]} == {"/foo", "/limit"}
+
+
 def test_a_body_too_large_or_of_another_kind_is_refused(side: Side) -> None:
     path, me = fill("/v1/assignments/{id}/note", side), f"station:{POLICE}"
     assert side.call("POST", path, me, {"text": "x" * 70_000}).status == 413

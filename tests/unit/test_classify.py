@@ -119,3 +119,12 @@ def test_a_file_that_is_no_model_is_refused() -> None:
 def test_scores_are_probabilities() -> None:
     scores = load_model().score("东头老李家着火了")
     assert np.isclose(scores.leaf.sum(), 1) and np.isclose(scores.category.sum(), 1) and 0 <= scores.urgent <= 1
+
+
+@pytest.mark.parametrize("text", ["ئۆيىمىزگە ئوت كەتتى", "ཁང་པ་མེ་འབར", "집에 불이 났어요", "asdf qwer", "a", "灯"])
+def test_what_cannot_be_read_goes_to_a_person(text: str) -> None:
+    """And is never filed away as noise, nor urgent for a letter's sake."""
+    said = classify(load_model(), normalise(text).text)
+    assert (said.category, said.subtype, said.urgent) == ("other", None, False) and said.confidence < 0.2
+    hinted = classify(load_model(), normalise(text).text, hint="safety_hazard")
+    assert hinted.category == "safety_hazard"

@@ -70,6 +70,7 @@ def test_the_digest_follows_the_content() -> None:
 MISTAKES = [
     ("county.yaml", "desks: {triage: county-triage,", "desks: {triage: county-traige,", "did you mean county-triage"),
     ("county.yaml", 'utc_offset: "+08:00"', "utc_offset: Beijing", "utc_offset"),
+    ("county.yaml", 'utc_offset: "+08:00"', 'utc_offset: "+25:00"', "-14:00 to +14:00"),
     ("county.yaml", "urgent_ladder: urgent ", "urgent_ladder: fast ", "unknown ladder fast"),
     ("county.yaml", "thresholds:", "tresholds:", "did you mean thresholds"),
     ("areas.yaml", "{id: dongguan,", "{id: xiguan,", "village xiguan stands twice"),

@@ -15,6 +15,9 @@ from streams.stages.normalise import normalise
         ("俺娘炉子边叫不醒了", "叫不醒"),
         ("十分钟前转给他两万，才想明白", "十分钟前转"),
         ("he said I'll kill you if you come back", "i'll kill"),
+        ("大邵村发生火灾", "发生火灾"),
+        ("Kitchen on fire in Dashao village", "on fire"),
+        ("Help, my husband is beating me", "is beating me"),
     ],
 )
 def test_urgent_with_the_words_seen(text: str, cue: str) -> None:
@@ -31,6 +34,7 @@ def test_urgent_with_the_words_seen(text: str, cue: str) -> None:
         "笑死我了",
         "偷救命钱的人真该抓",
         "演练：快来救火",
+        "开展发生火灾怎么逃生的宣传",
         "他漏割的地边子还得我拿镰刀找补",
         "下班点厂区路口没人管，救命通道都堵死",
     ],

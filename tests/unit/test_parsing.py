@@ -168,6 +168,11 @@ def test_csv_names_fields_and_nests_them() -> None:
     assert rows[3].submission == {"text": "last"}
 
 
+def test_a_quote_that_is_never_closed_does_not_swallow_what_follows_in_silence() -> None:
+    (row,) = csv_rows(io.StringIO('text,message_id\n"unclosed quote,x9\nnext,x10\n', newline=""))
+    assert row.line == 2 and row.problem is not None
+
+
 @pytest.mark.parametrize(
     "header", ["", "text,text", "text,color", "place.text", "text,place.text.x", "text,reporter.wechat"]
 )

@@ -139,9 +139,19 @@ def _model(_: Settings) -> Finding:
     return Finding("model", "ok", f"{model.digest[:12]}, trained on {model.meta.get('examples', '?')} texts")
 
 
+def _knows_its_keys(store: Store) -> bool:
+    from sinks.database import reading
+    from tipline.keymark import known_mark
+
+    with reading(store.engine) as connection:
+        return known_mark(connection) is not None
+
+
 def _keys(store: Store) -> Finding:
-    existed = store.keyring_path.exists()
-    if not existed:
+    if not store.keyring_path.exists():
+        if not store.settings.log and store.has_database and _knows_its_keys(store):
+            lost = "gone, and nothing that is sealed here opens without them"
+            return Finding("keys", "fail", f"{store.keyring_path}: {lost}", "put back the keys that this store was written under")
         return Finding(
             "keys",
             "warn",
