@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from producers.hooks import FILE_NAME as WEBHOOKS
 from schemas.errors import TiplineError
 from schemas.times import format_time
 from tipline.keymark import check_files
@@ -68,6 +69,8 @@ def backup(
             progress()
         for model in sorted(data.joinpath(MODELS).glob("*.npz")):
             _copy(model, draft / MODELS / model.name)
+        if data.joinpath(WEBHOOKS).exists():  # its secrets are sealed
+            _copy(data / WEBHOOKS, draft / WEBHOOKS, mode=0o600)
         if keys is not None:
             _copy(keys, draft / KEYS, mode=0o600)
         progress()
@@ -88,7 +91,7 @@ def restore(
     progress()
     with _appearing(data) as draft:
         for name in manifest.files:
-            _copy(source / name, draft / name, mode=0o600 if name in (KEYS, *DATABASES) else 0o644)
+            _copy(source / name, draft / name, mode=0o600 if name in (KEYS, WEBHOOKS, *DATABASES) else 0o644)
         if keys is not None:
             _copy(keys, draft / KEYS, mode=0o600)
         if keys is not None or KEYS in manifest.files:

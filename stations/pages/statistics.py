@@ -115,7 +115,7 @@ def _page(visit: Visit) -> Response:
         tips=sum(row["tips"] for row in categories),
         incidents=sum(row["incidents"] for row in categories),
         categories=_bars([(w.word("category", row["category"]), row["incidents"]) for row in categories]),
-        subtypes=_bars([(w.kind(row["category"], row["subtype"]), row["incidents"]) for row in subtypes])[:12],
+        subtypes=_bars([(w.kind(row["category"], row["subtype"]), row["incidents"]) for row in subtypes]),
         townships=_bars([(w.area(row["township"]), row["incidents"]) for row in townships]),
         hours=_lengths([(f"{hour}:00", hours.get(hour, 0)) for hour in range(24)]),
         days=_filled(_rows(visit, ["day"], span), span, visit),

@@ -19,6 +19,7 @@ from tipline.backup import MANIFEST, BadBackup, backup, read_manifest, restore
 from tipline.commands.backup import backup as backup_command
 from tipline.commands.backup import restore as restore_command
 from tipline.commands.doctor import doctor as doctor_command
+from tipline.commands.webhook import webhook as webhook_command
 from tipline.keymark import OtherKeys
 from tipline.serve import Embedded
 from tipline.settings import load_settings
@@ -77,6 +78,17 @@ def test_the_keys_stay_out_unless_asked_for(store: Path, tmp_path: Path) -> None
         with_keys.exit_code == 0
         and (tmp_path / "full" / "keys.json").read_bytes() == (store / "keys.json").read_bytes()
     )
+
+
+def test_webhooks_come_along_with_their_secrets_sealed(store: Path, tmp_path: Path) -> None:
+    run, data = CliRunner(), tmp_path / "data"
+    shutil.copytree(store, data)
+    added = run.invoke(webhook_command, ["add", "standard", "partner:power", "--data", str(data)])
+    assert added.exit_code == 0, added.output
+    restore(made(data, tmp_path / "backup"), tmp_path / "restored")
+    listed = run.invoke(webhook_command, ["list", "--data", str(tmp_path / "restored")])
+    assert listed.exit_code == 0 and "partner:power" in listed.output, listed.output
+    assert (tmp_path / "restored" / "webhooks.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_nothing_is_ever_overwritten(store: Path, tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @local
 @click.option("--with-keys", is_flag=True, help="The keys too: then whoever has the backup can open the identities.")
 def backup(target: Path, settings: Settings, with_keys: bool) -> None:
-    """Copies the store to the new directory TARGET, also while `serve` runs: tables, log, models and a manifest with the
-    hash of each file. Keys stay out unless asked for; keep them elsewhere, for without them what is sealed stays sealed.
+    """Copies the store to the new directory TARGET, also while `serve` runs: tables, log, models, webhooks and a manifest
+    with the hash of each file. Keys stay out unless asked for; keep them elsewhere, for without them what is sealed stays sealed.
 
     Example: tipline backup backups/2026-11-24 --data ./data
     """
