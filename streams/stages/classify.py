@@ -212,8 +212,12 @@ class Model:
             return False
         known = 0
         for row in scores.rows.tolist():
-            known += any(map(str.isalpha, self.vocabulary.grams[row].removeprefix("w:")))
-            if known == _FEW:
+            gram = self.vocabulary.grams[row]
+            if gram.startswith("w:"):
+                known += _FEW if len(gram) > 4 else 1  # a word says more than a letter or two
+            else:
+                known += any(map(str.isalpha, gram))
+            if known >= _FEW:
                 return False
         return True
 

@@ -128,3 +128,9 @@ def test_what_cannot_be_read_goes_to_a_person(text: str) -> None:
     assert (said.category, said.subtype, said.urgent) == ("other", None, False) and said.confidence < 0.2
     hinted = classify(load_model(), normalise(text).text, hint="safety_hazard")
     assert hinted.category == "safety_hazard"
+
+
+@pytest.mark.parametrize(("text", "category"), [("fire!", "safety_hazard"), ("着火", "safety_hazard"), ("打架", "dispute")])
+def test_one_word_can_be_enough(text: str, category: str) -> None:
+    said = classify(load_model(), normalise(text).text)
+    assert said.category == category and said.confidence > 0.45
