@@ -12,8 +12,13 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
+from sinks import audit
+from sinks.database import reading
 from tipline.cli import COMMANDS, root
+from tipline.settings import load_settings
+from tipline.store import Store
 
 ROOT = Path(__file__).parents[2]
 
@@ -289,3 +294,26 @@ def test_doctor_finds_a_readable_keyring(make_serving: Callable[..., Any]) -> No
     (service.data / "keys.json").chmod(0o644)
     ill = service.cli("doctor")
     assert ill.returncode == 1 and "chmod 600" in ill.stdout
+
+
+def test_who_is_let_in_and_shut_out_is_written_to_the_audit(tmp_path: Path) -> None:
+    data, password = ["--data", str(tmp_path / "data")], "a long password\n"
+
+    def run(*arguments: str, given: str | None = None) -> str:
+        done = CliRunner().invoke(root, [*arguments, *data], input=given)
+        assert done.exit_code == 0, done.output
+        return done.output.strip()
+
+    identity = run("token", "create", "--role", "admin").split("_")[1]
+    run("token", "revoke", identity)
+    run("user", "create", "boss", "--role", "admin", given=password)
+    run("user", "password", "boss", given=password)
+    run("user", "disable", "boss")
+    run("user", "enable", "boss")
+    with reading(Store(load_settings({}, {"data": str(tmp_path / "data")})).engine) as connection:
+        assert [(row.action, row.subject) for row in audit.listed(connection)] == [
+            ("token.create", identity),
+            ("token.revoke", identity),
+            *((f"user.{action}", "boss") for action in ("create", "password", "disable", "enable")),
+        ]
+        assert audit.verify(connection) is None

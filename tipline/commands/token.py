@@ -39,7 +39,7 @@ def create(
     days: int | None,
     label: str | None,
 ) -> None:
-    """Prints a new token, alone: it is shown only this once.
+    """Prints a new token, alone: it is shown only this once. That it was made, and for what, is written to the audit.
 
     Example: tipline token create --role station --station police-xiliangwa
     """
@@ -47,6 +47,7 @@ def create(
 
     from schemas.times import DAY
     from schemas.vocabulary import Role
+    from sinks.audit import append
     from sinks.database import writing
     from sinks.tokens import ENTROPY_BYTES
     from sinks.tokens import create as store_token
@@ -75,6 +76,8 @@ def create(
                 expires_at=now + days * DAY if days else None,
                 label=label,
             )
+            given = {"role": role, "source": source, "station": station, "county": home, "days": days}
+            append(connection, at=now, actor="cli", action="token.create", subject=made.split("_")[1], detail=given)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     click.echo(made)
@@ -114,6 +117,7 @@ def revoke(settings: Settings, token_id: str) -> None:
 
     Example: tipline token revoke 6f0c1c527d8e5b0a
     """
+    from sinks.audit import append
     from sinks.database import writing
     from sinks.tokens import revoke as end
     from tipline.store import Store, now_ms
@@ -121,6 +125,8 @@ def revoke(settings: Settings, token_id: str) -> None:
     store = Store(settings, create=False)
     with writing(store.engine) as connection:
         ended = end(connection, token_id, now=now_ms())
+        if ended:
+            append(connection, at=now_ms(), actor="cli", action="token.revoke", subject=token_id)
     if not ended:
         click.echo(f"{token_id}: there is no such valid token; `tipline token list` shows the ids", err=True)
         sys.exit(1)

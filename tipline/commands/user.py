@@ -11,6 +11,8 @@ from schemas.vocabulary import ROLES
 from tipline.commands.options import home_of, json_option, local
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from tipline.settings import Settings
 
 #: Whoever has a page of their own; `intake` is for programs.
@@ -36,6 +38,7 @@ def create(settings: Settings, name: str, role: str, station: str | None) -> Non
     Example: tipline user create wangjun --role station --station police-xiliangwa
     """
     from schemas.vocabulary import Role
+    from sinks.audit import append
     from sinks.database import writing
     from stations.pages.accounts import create_user
     from streams.ports import Principal
@@ -48,6 +51,8 @@ def create(settings: Settings, name: str, role: str, station: str | None) -> Non
     try:
         with writing(store.engine) as connection:
             create_user(connection, name=name, password=password, principal=principal, entropy=entropy, now=now_ms())
+            given = {"role": role, "station": station}
+            append(connection, at=now_ms(), actor="cli", action="user.create", subject=name, detail=given)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     click.echo(f"{name} may log in at /login")
@@ -95,6 +100,7 @@ def password(settings: Settings, name: str) -> None:
     try:
         with writing(store.engine) as connection:
             known = set_password(connection, name, given)
+            _note(connection, known, "user.password", name)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     _done(known, name, "the password is changed", "no such user")
@@ -115,6 +121,7 @@ def disable(settings: Settings, name: str) -> None:
     store = Store(settings, create=False)
     with writing(store.engine) as connection:
         ended = disable_user(connection, name, now=now_ms())
+        _note(connection, ended, "user.disable", name)
     _done(ended, name, "disabled")
 
 
@@ -133,7 +140,17 @@ def enable(settings: Settings, name: str) -> None:
     store = Store(settings, create=False)
     with writing(store.engine) as connection:
         enabled = enable_user(connection, name)
+        _note(connection, enabled, "user.enable", name)
     _done(enabled, name, "enabled", "no disabled user")
+
+
+def _note(connection: Connection, done: bool, action: str, name: str) -> None:
+    """Writes to the audit what was done to whose account."""
+    from sinks.audit import append
+    from tipline.store import now_ms
+
+    if done:
+        append(connection, at=now_ms(), actor="cli", action=action, subject=name)
 
 
 def _password() -> str:
