@@ -76,6 +76,11 @@ def create(
     return f"tl_{identity}_{secret}"
 
 
+def id_of(token: str) -> str:
+    """The public part of a token that `create` made."""
+    return token.split("_", 2)[1]
+
+
 def listed(connection: Connection) -> list[TokenInfo]:
     """All tokens, oldest first, without their secrets."""
     rows = connection.execute(select(tokens).order_by(tokens.c.created_at, tokens.c.id)).mappings()

@@ -278,6 +278,7 @@ def classify(model: Model, text: str, channel: str = "volunteer", hint: Category
         return _EMPTY
     rule = cues.ruled(text, channel)
     scores = model.score(text)
+    unread = rule is None and model.knows_little(text, scores)
     reasons: list[Reason] = []
     if rule is not None:
         category, subtype, confidence = rule.category, rule.subtype, rule.confidence
@@ -286,7 +287,6 @@ def classify(model: Model, text: str, channel: str = "volunteer", hint: Category
     else:
         best = int(scores.category.argmax())
         confidence = model.calibrated(scores, best)
-        unread = model.knows_little(text, scores)
         if unread:
             best, confidence = _OTHER, min(confidence, _UNREAD)
         if hint is not None and confidence < 0.5 and hint != CATEGORIES[best]:
@@ -302,7 +302,7 @@ def classify(model: Model, text: str, channel: str = "volunteer", hint: Category
         words = " ".join([word for word, _ in model.cues(scores, leaf)])
         where = f"weighed most for {category}/{subtype}" if subtype else f"weighed most for {category}"
         reasons.append(Reason("words", words, where) if words else Reason("words", "-", "no single word weighs much"))
-    urgent, why = _urgent(model, 0.0 if rule is None and unread else scores.urgent, text, category, subtype)
+    urgent, why = _urgent(model, 0.0 if unread else scores.urgent, text, category, subtype)
     if why is not None:
         reasons.append(why)
     return Classified(category, subtype, urgent, round(confidence, 3), leaves, tuple(reasons))

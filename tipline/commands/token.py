@@ -49,7 +49,7 @@ def create(
     from schemas.vocabulary import Role
     from sinks.audit import append
     from sinks.database import writing
-    from sinks.tokens import ENTROPY_BYTES
+    from sinks.tokens import ENTROPY_BYTES, id_of
     from sinks.tokens import create as store_token
     from streams.ports import Principal
     from tipline.store import Store, entropy, now_ms
@@ -77,7 +77,7 @@ def create(
                 label=label,
             )
             given = {"role": role, "source": source, "station": station, "county": home, "days": days}
-            append(connection, at=now, actor="cli", action="token.create", subject=made.split("_")[1], detail=given)
+            append(connection, at=now, actor="cli", action="token.create", subject=id_of(made), detail=given)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     click.echo(made)

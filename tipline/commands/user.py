@@ -38,7 +38,6 @@ def create(settings: Settings, name: str, role: str, station: str | None) -> Non
     Example: tipline user create wangjun --role station --station police-xiliangwa
     """
     from schemas.vocabulary import Role
-    from sinks.audit import append
     from sinks.database import writing
     from stations.pages.accounts import create_user
     from streams.ports import Principal
@@ -51,8 +50,7 @@ def create(settings: Settings, name: str, role: str, station: str | None) -> Non
     try:
         with writing(store.engine) as connection:
             create_user(connection, name=name, password=password, principal=principal, entropy=entropy, now=now_ms())
-            given = {"role": role, "station": station}
-            append(connection, at=now_ms(), actor="cli", action="user.create", subject=name, detail=given)
+            _note(connection, "user.create", name, role=role, station=station)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     click.echo(f"{name} may log in at /login")
@@ -100,7 +98,8 @@ def password(settings: Settings, name: str) -> None:
     try:
         with writing(store.engine) as connection:
             known = set_password(connection, name, given)
-            _note(connection, known, "user.password", name)
+            if known:
+                _note(connection, "user.password", name)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     _done(known, name, "the password is changed", "no such user")
@@ -121,7 +120,8 @@ def disable(settings: Settings, name: str) -> None:
     store = Store(settings, create=False)
     with writing(store.engine) as connection:
         ended = disable_user(connection, name, now=now_ms())
-        _note(connection, ended, "user.disable", name)
+        if ended:
+            _note(connection, "user.disable", name)
     _done(ended, name, "disabled")
 
 
@@ -140,17 +140,17 @@ def enable(settings: Settings, name: str) -> None:
     store = Store(settings, create=False)
     with writing(store.engine) as connection:
         enabled = enable_user(connection, name)
-        _note(connection, enabled, "user.enable", name)
+        if enabled:
+            _note(connection, "user.enable", name)
     _done(enabled, name, "enabled", "no disabled user")
 
 
-def _note(connection: Connection, done: bool, action: str, name: str) -> None:
+def _note(connection: Connection, action: str, name: str, **detail: str | None) -> None:
     """Writes to the audit what was done to whose account."""
     from sinks.audit import append
     from tipline.store import now_ms
 
-    if done:
-        append(connection, at=now_ms(), actor="cli", action=action, subject=name)
+    append(connection, at=now_ms(), actor="cli", action=action, subject=name, detail=detail)
 
 
 def _password() -> str:

@@ -148,6 +148,7 @@ class View:
         for row in self._rows:
             self._members.setdefault(self._decided[row.id]["incident_id"], []).append(row)
         self._stations = {s["id"]: s for s in result.bundle["stations"]["stations"]}
+        self._outlines = compile_county(result.bundle).outlines
 
     def document(self) -> dict[str, Any]:
         """All that the template shows."""
@@ -268,7 +269,7 @@ class View:
     # --- the map ------------------------------------------------------------------------------------------------------
 
     def _drawing(self) -> Drawing | None:
-        return shaded(compile_county(self._result.bundle).outlines, self._by_township())
+        return shaded(self._outlines, self._by_township())
 
     def _by_township(self) -> Counter[str]:
         return Counter(area for rows in self._members.values() if (area := self._township(rows)) is not None)
