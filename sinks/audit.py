@@ -69,6 +69,14 @@ def listed(connection: Connection, *, after: int = 0, limit: int = 1000) -> list
     return [AuditRow(*row) for row in connection.execute(statement)]
 
 
+def newest(connection: Connection, *, since: int | None = None, limit: int | None = None) -> list[AuditRow]:
+    """The last `limit` entries (None: all) from the time `since` on, in order."""
+    statement = select(audit).order_by(audit.c.seq.desc()).limit(limit)
+    if since is not None:
+        statement = statement.where(audit.c.at >= since)
+    return [AuditRow(*row) for row in connection.execute(statement)][::-1]
+
+
 def verify(connection: Connection, anchor: Head | None = None) -> str | None:
     """None when the whole chain holds, and reaches the anchored head if one is given; else what is wrong, in words."""
     previous, seq, anchored = GENESIS, 0, anchor is None

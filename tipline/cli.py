@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "evaluate": ("tipline.commands.evaluate", "evaluate", "Score classification or grouping on labelled texts."),
     "export": ("tipline.commands.export", "export", "What stations corrected, as labelled texts."),
+    "audit": ("tipline.commands.audit", "audit", "List who saw or changed what, and when."),
     "reveal": ("tipline.commands.identity", "reveal", "Open the sealed identities of a tip; audited."),
     "erase": ("tipline.commands.identity", "erase", "Destroy sealed identities with their keys; audited."),
     "demo": ("tipline.commands.demo", "demo", "A day in Anping, sent, killed, worked and checked; writes report.html."),

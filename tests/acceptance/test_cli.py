@@ -94,7 +94,7 @@ def test_errors_say_what_where_and_how_with_the_pinned_code(make_serving: Callab
     "command",
     [
         "explain 00000000-0000-0000-0000-000000000000", "stats", "token list", "token revoke 00", "user list", "user disable x",
-        "dead-letters list", "export --labels --out -", "webhook list", "webhook remove standard x", "keys rotate", "verify",
+        "dead-letters list", "audit list", "export --labels --out -", "webhook list", "webhook remove standard x", "keys rotate", "verify",
         "backup copy", "reveal x --reason y", "erase --tip x --reason y", f"county apply {ROOT / 'examples' / 'anping'}",
     ],
 )  # fmt: skip
@@ -317,3 +317,22 @@ def test_who_is_let_in_and_shut_out_is_written_to_the_audit(tmp_path: Path) -> N
             *((f"user.{action}", "boss") for action in ("create", "password", "disable", "enable")),
         ]
         assert audit.verify(connection) is None
+
+
+def test_the_audit_is_listed_the_newest_last_and_holds_no_number(tmp_path: Path) -> None:
+    def run(*arguments: str, code: int = 0) -> str:
+        done = CliRunner().invoke(root, [*arguments, "--data", str(tmp_path / "data")])
+        assert done.exit_code == code, done.output
+        return done.output.strip()
+
+    identity = run("token", "create", "--role", "ops").split("_")[1]
+    run("reveal", "no-such-tip", "--reason", "回电 13800138000，已约好", code=1)
+    lines = run("audit", "list").splitlines()
+    assert [line.split("  ")[1:4] for line in lines] == [["cli", "token.create", identity], ["cli", "identity.reveal", "no-such-tip"]]
+    assert "已约好" in lines[1] and "13800138000" not in lines[1]
+    (last,) = json.loads(run("audit", "list", "--limit", "1", "--json"))
+    assert (last["seq"], last["actor"], last["action"], last["subject"]) == (2, "cli", "identity.reveal", "no-such-tip")
+    assert last["detail"].keys() == {"reason"}
+    assert run("audit", "list", "--since", "2999-01-01T00:00:00+08:00") == "no entries"
+    assert len(run("audit", "list", "--since", last["at"]).splitlines()) >= 1
+    assert "2026-10-20T08:00:00+08:00" in run("audit", "list", "--since", "noon", code=2)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from producers.identity import mask
 from tipline.commands.options import local
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def _said(_context: click.Context, _parameter: click.Parameter, reason: str) -> str:
     if not reason.strip():
         raise click.BadParameter("say why: the audit is read by people")
-    return reason.strip()
+    return mask(reason.strip())
 
 
 @click.command("reveal")

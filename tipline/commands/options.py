@@ -80,6 +80,16 @@ def home_of(bundles: Sequence[Mapping[str, Any]], station: str | None, home: str
     return str(stations[station])
 
 
+def moment(option: str, value: str | None) -> int | None:
+    """The time that an option names, in ms. Raises UsageError."""
+    from schemas.times import parse_time
+
+    try:
+        return parse_time(value) if value else None
+    except ValueError:
+        raise click.UsageError(f"{option} {value}: write a time with offset, like 2026-10-20T08:00:00+08:00") from None
+
+
 def joined(counties: tuple[str, ...]) -> str | None:
     """Repeated --county as one setting."""
     return os.pathsep.join(counties) or None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tipline.commands.options import local
+from tipline.commands.options import local, moment
 
 if TYPE_CHECKING:
     from tipline.settings import Settings
@@ -37,7 +37,7 @@ def stats(settings: Settings, by: str, start: str | None, end: str | None, forma
     from stations.status import columns, figures
     from tipline.store import Store
 
-    since, until = _time("--from", start), _time("--to", end)
+    since, until = moment("--from", start), moment("--to", end)
     store = Store(settings, create=False)
     groups = [part.strip() for part in by.split(",") if part.strip()]
     try:
@@ -52,15 +52,6 @@ def stats(settings: Settings, by: str, start: str | None, end: str | None, forma
         click.echo(to_csv(rows, columns(groups)), nl=False)
     else:
         _table(rows, columns(groups))
-
-
-def _time(option: str, value: str | None) -> int | None:
-    from schemas.times import parse_time
-
-    try:
-        return parse_time(value) if value else None
-    except ValueError:
-        raise click.UsageError(f"{option} {value}: write a time with offset, like 2026-10-20T08:00:00+08:00") from None
 
 
 def _table(rows: list[dict[str, object]], columns: list[str]) -> None:
