@@ -112,6 +112,15 @@ def test_doctor_makes_no_store(make_serving: Callable[..., Any], tmp_path: Path)
     assert list((tmp_path / "empty").iterdir()) == []
 
 
+def test_doctor_misses_a_directory_that_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    named = CliRunner().invoke(root, ["doctor", "--data", "nowhere"], env={"TIPLINE_DATA": None})
+    assert named.exit_code == 1 and "nowhere: there is no such data directory" in named.output
+    fresh = CliRunner().invoke(root, ["doctor"], env={"TIPLINE_DATA": None})
+    assert fresh.exit_code == 0 and "warn  store" in fresh.output
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_token_before_the_first_start_makes_the_store_and_can_be_listed(make_serving: Callable[..., Any]) -> None:
     service = make_serving(start=False)
     service.token("ops")

@@ -36,7 +36,7 @@ class Finding(NamedTuple):
 @json_option
 def doctor(settings: Settings, as_json: bool) -> None:
     """Checks versions, disk, clock, county directory, keys, model, Kafka (with TIPLINE_LOG), databases and the audit chain. Exit 1
-    when one fails.
+    when one fails, or when the directory that --data or TIPLINE_DATA names is not there.
 
     Example: tipline doctor --data ./data
     """
@@ -58,9 +58,7 @@ def doctor(settings: Settings, as_json: bool) -> None:
         if settings.log or store.holds():
             findings += [_made(check, store) for check in stored]
     if not settings.log and not (there and store.holds()):
-        words = "holds no store yet" if there else "there is no such data directory yet"
-        hint = f"`tipline serve --data {settings.data}` makes it; or name another with --data or TIPLINE_DATA"
-        findings.append(Finding("store", "warn", f"{settings.data}: {words}", hint))
+        findings.append(_no_store(settings, there))
     if as_json:
         click.echo(orjson.dumps([f._asdict() for f in findings]).decode())
     else:
@@ -76,6 +74,14 @@ def _made(check: Callable[[T], Finding], of: T) -> Finding:
         return Finding(check.__name__.strip("_"), "fail", str(error))
     except Exception as error:  # a check that cannot be made is a finding, not an end
         return Finding(check.__name__.strip("_"), "fail", f"{type(error).__name__}: {error}"[:300])
+
+
+def _no_store(settings: Settings, there: bool) -> Finding:
+    """None yet is no fault, but a directory that was named should be there."""
+    words = "holds no store yet" if there else "there is no such data directory"
+    hint = f"`tipline serve --data {settings.data}` makes it; or name another with --data or TIPLINE_DATA"
+    lost = not there and settings.data != type(settings)().data
+    return Finding("store", "fail" if lost else "warn", f"{settings.data}: {words}", hint)
 
 
 def _python(_: Settings) -> Finding:
