@@ -16,13 +16,13 @@ _CHUNK = 1 << 16
 
 @contextmanager
 def read_rows(name: str, format_: str | None = None) -> Iterator[tuple[Iterator[Parsed], int | None]]:
-    """(rows, about how many) of the file `name`; `-` is standard input, whose length is not known. `format_` is `csv` or
+    """(rows, about how many) of the file `name`; `-` is standard input, whose length is not known, nor is that of a pipe. `format_` is `csv` or
     `ndjson`; None goes by the name."""
     path = Path(name)
     csv = format_ == "csv" or (format_ is None and path.suffix.lower() == ".csv")
     source: IO[bytes] = sys.stdin.buffer if name == "-" else path.open("rb")
     with nullcontext(source) if name == "-" else source as file:
-        total = None if name == "-" else max(0, _lines(file) - csv)
+        total = max(0, _lines(file) - csv) if name != "-" and file.seekable() else None
         if not csv:
             yield ndjson_rows(iter(lambda: file.read(_CHUNK), b"")), total
             return

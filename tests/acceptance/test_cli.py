@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -280,6 +281,20 @@ def test_csv_is_read_like_ndjson(make_serving: Callable[..., Any], tmp_path: Pat
     first, second = map(json.loads, done.stdout.splitlines())
     assert first["area"] == "anping/xiliangwa/dashaocun" and second["line"] == 3
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize(("content", "format_"), [('{"text": "村口路灯不亮"}\n', "ndjson"), ("text\n村口路灯不亮\n", "csv")])
+def test_what_cannot_be_sought_is_read_like_standard_input(make_serving: Callable[..., Any], content: str, format_: str) -> None:
+    """What `tipline process <(...)` hands over."""
+    reading_end, writing_end = os.pipe()
+    os.write(writing_end, content.encode())
+    os.close(writing_end)
+    arguments = ["process", f"/dev/fd/{reading_end}", "--out", "-", "--format", format_]
+    environ = make_serving(start=False).environ
+    done = subprocess.run([sys.executable, "-m", "tipline", *arguments], env=environ, pass_fds=[reading_end], capture_output=True, text=True, timeout=60, check=False)
+    os.close(reading_end)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["category"] == "safety_hazard"
 
 
 def test_a_file_in_another_encoding_is_told_row_by_row(make_serving: Callable[..., Any], tmp_path: Path) -> None:
