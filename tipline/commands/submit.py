@@ -28,7 +28,8 @@ from tipline.commands.progress import bar
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a row.")
 def submit(file: str, url: str, token: str | None, format_: str | None, patience: int, as_json: bool) -> None:
     """Sends FILE (NDJSON or CSV; `-` for standard input) and prints a receipt a row. Sending a file again with
-    the same token adds nothing: a row without message_id gets one from its content and the token. Exit 1 when rows were refused, 75 when the service is away.
+    the same token adds nothing: a row without message_id gets one from its content and the token. A row that the service had
+    already is answered as it was the first time, so it counts as accepted too. Exit 1 when rows were refused, 75 when the service is away.
 
     Example: tipline submit tips.ndjson --url http://127.0.0.1:8080 --token "$TOKEN"
     """
