@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import http.client
 import json
+import ssl
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
@@ -19,7 +20,7 @@ import orjson
 
 from producers.parsing import MAX_BYTES, Parsed, too_large
 from schemas import problems
-from schemas.errors import Mistake, Rejected, Unavailable
+from schemas.errors import Mistake, Rejected, TiplineError, Unavailable
 
 #: One line of the answer: `line`, `status`, and `tip_id` with `receipt`, or `problem`.
 Result = dict[str, Any]
@@ -31,12 +32,18 @@ _BATCH_TOO_LARGE = problems.TYPE_PREFIX + "batch_too_large"
 _RETRIED = frozenset({429, 502, 503, 504})
 
 
+class Untrusted(TiplineError):
+    """The server's certificate is not one that we trust: nothing was sent."""
+
+
 class Server(msgspec.Struct, frozen=True):
-    """Where to send: base URL, bearer token, seconds to wait for one answer. Raises ValueError for a URL that is none."""
+    """Where to send: base URL, bearer token, seconds to wait for one answer, whose certificates are trusted (None: whom the
+    system trusts). Raises ValueError for a URL that is none."""
 
     url: str
     token: str
     timeout: float = 60.0
+    trust: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -84,7 +91,7 @@ def submit(
     """Sends the rows and yields a result for each, in their order. 429, 503 and a lost connection are tried again.
 
     `patience` is how many times in a row the server may say "later" or be away before Unavailable is raised; the rows
-    that had a result until then are stored. Raises Rejected for what concerns them all (401, 403, 415).
+    that had a result until then are stored. Raises Rejected for what concerns them all (401, 403, 415), and Untrusted.
     """
     link = _Link(server)
     try:
@@ -167,21 +174,29 @@ class _Link:
 
     def __init__(self, server: Server) -> None:
         parts = urlsplit(server.url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        host, port, timeout = parts.hostname or "", parts.port, server.timeout
         self.server = server
-        self._connection = kind(parts.hostname or "", parts.port, timeout=server.timeout)
+        self._connection = (
+            http.client.HTTPSConnection(host, port, timeout=timeout, context=server.trust)
+            if parts.scheme == "https"
+            else http.client.HTTPConnection(host, port, timeout=timeout)
+        )
         self._path = parts.path.rstrip("/") + "/v1/tips/batch"
 
     def close(self) -> None:
         self._connection.close()
 
     def send(self, lines: list[bytes]) -> list[Result]:
-        """One batch; the answers by line of the batch. Raises _Later, Rejected."""
+        """One batch; the answers by line of the batch. Raises _Later, Rejected, Untrusted."""
         headers = {"authorization": f"Bearer {self.server.token}", "content-type": "application/x-ndjson"}
         try:
             self._connection.request("POST", self._path, b"\n".join(lines) + b"\n", headers)
             response = self._connection.getresponse()
             body = response.read()
+        except ssl.SSLCertVerificationError as error:
+            raise Untrusted(
+                f"{self.server.url}: its certificate is not trusted ({error.verify_message}). Name the one that signed it with --ca FILE or TIPLINE_CA"
+            ) from None
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             words = getattr(error, "strerror", None) or type(error).__name__

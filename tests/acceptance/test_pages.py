@@ -23,6 +23,7 @@ from sqlalchemy import select
 from starlette.requests import Request
 from starlette.routing import Route
 
+from producers.client import Untrusted
 from producers.parsing import Parsed
 from schemas.codec import encode
 from schemas.records import Tip
@@ -50,6 +51,7 @@ from streams.stages.cues import ruled, urgency
 from tests.pages_made import Answer, Browser, House, field, living, login_path
 from tests.town import Town
 from tipline.apply import put_in_force
+from tipline.cli import root
 from tipline.commands.doctor import doctor
 from tipline.commands.stats import stats
 from tipline.commands.user import user
@@ -236,6 +238,22 @@ def test_served_by_tls(certificate: tuple[str, str], tmp_path: Path) -> None:
             assert answer.headers["strict-transport-security"]
             cookie = answer.headers["set-cookie"]
         assert cookie.startswith("__Host-tipline-form=") and "Secure" in cookie and "HttpOnly" in cookie
+
+
+def test_submit_trusts_the_authority_that_it_is_given(certificate: tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / "one.ndjson").write_text('{"text": "村口路灯不亮", "message_id": "m-1"}\n', "utf-8")
+    arguments = ("--tls-cert", certificate[0], "--tls-key", certificate[1])
+    with Served(tmp_path / "data", arguments=arguments) as served:
+        create = ["token", "create", "--role", "intake", "--source", "wechat:a", "--data", str(served.data)]
+        token = CliRunner().invoke(root, create).output.strip()
+        sent = ["submit", str(tmp_path / "one.ndjson"), "--url", served.url, "--token", token]
+        refused = CliRunner().invoke(root, sent)
+        assert isinstance(refused.exception, Untrusted) and "--ca FILE" in str(refused.exception)
+        wrong = CliRunner().invoke(root, [*sent, "--ca", certificate[1]])
+        assert wrong.exit_code == 2 and "BEGIN CERTIFICATE" in wrong.output
+        for more, environ in (["--ca", certificate[0]], {}), ([], {"TIPLINE_CA": certificate[0]}):
+            done = CliRunner().invoke(root, [*sent, *more], env=environ)
+            assert done.exit_code == 0 and "1 accepted" in done.output, done.output
 
 
 def test_tls_and_proxies_that_do_not_fit_stop_the_start(certificate: tuple[str, str], tmp_path: Path) -> None:

@@ -23,16 +23,25 @@ from tipline.commands.progress import bar
     help="Where tipline listens (TIPLINE_URL).",
 )
 @click.option("--token", metavar="TOKEN", envvar="TIPLINE_TOKEN", help="An intake token (TIPLINE_TOKEN).")
+@click.option(
+    "--ca",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False),
+    envvar="TIPLINE_CA",
+    help="PEM certificates that an https URL is trusted by, instead of the system's (TIPLINE_CA).",
+)
 @format_option
 @click.option("--patience", type=click.IntRange(0), default=10, show_default=True, help="How often in a row the service may be away before giving up.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a row.")
-def submit(file: str, url: str, token: str | None, format_: str | None, patience: int, as_json: bool) -> None:
+def submit(file: str, url: str, token: str | None, ca: str | None, format_: str | None, patience: int, as_json: bool) -> None:
     """Sends FILE (NDJSON or CSV; `-` for standard input) and prints a receipt a row. Sending a file again with
     the same token adds nothing: a row without message_id gets one from its content and the token. A row that the service had
     already is answered as it was the first time, so it counts as accepted too. Exit 1 when rows were refused, 75 when the service is away.
 
     Example: tipline submit tips.ndjson --url http://127.0.0.1:8080 --token "$TOKEN"
     """
+    import ssl
+
     import orjson
 
     from producers.client import Server
@@ -45,7 +54,11 @@ def submit(file: str, url: str, token: str | None, format_: str | None, patience
             "a token is needed: --token, or TIPLINE_TOKEN. `tipline token create --role intake` makes one"
         )
     try:
-        server = Server(url, token)
+        trust = ssl.create_default_context(cafile=ca) if ca else None
+    except ssl.SSLError:
+        raise click.UsageError(f"--ca {ca}: holds no certificate; name a PEM file that begins with -----BEGIN CERTIFICATE-----") from None
+    try:
+        server = Server(url, token, trust=trust)
     except ValueError as error:
         raise click.UsageError(f"--url {url}: {error}") from None
     refused = sent = 0
