@@ -63,6 +63,8 @@ def backup(
     for name in DATABASES:
         if not data.joinpath(name).exists():
             raise BadBackup(f"{data}: holds no store ({name} is missing). Name its directory with --data")
+    if data.resolve() in target.resolve().parents:
+        raise BadBackup(f"{target}: lies in the data directory {data}, and would be lost with it. Name one outside, best on another disk")
     with _appearing(target) as draft:
         for name in DATABASES:
             _copy_database(data / name, draft / name)

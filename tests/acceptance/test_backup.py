@@ -142,6 +142,15 @@ def test_a_damaged_backup_is_not_restored(harm: str, store: Path, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["backup"]
 
 
+@pytest.mark.parametrize("inside", ["backup", "models/2026/backup", "link/backup"])
+def test_a_backup_does_not_lie_in_the_store(inside: str, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(store)
+    before = sorted(store.rglob("*"))
+    with pytest.raises(BadBackup, match="Name one outside"):
+        made(store, (tmp_path if inside.startswith("link") else store) / inside)
+    assert sorted(store.rglob("*")) == before
+
+
 def test_what_is_no_store_is_not_backed_up(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     with pytest.raises(BadBackup, match="holds no store"):
