@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -120,17 +120,20 @@ class Hands:
         if letter is None or letter.status != "kept":
             return False
         replay(self._store, letter, self._append)
-        return self._settle(identity, "replayed", actor)
+        return settle(self._store, identity, "replayed", actor)
 
     def discard(self, identity: str, actor: str) -> bool:
         """Marks a dead letter as of no use; False when it is unknown or settled."""
-        return self._settle(identity, "discarded", actor)
+        return settle(self._store, identity, "discarded", actor)
 
-    def _settle(self, identity: str, status: Any, actor: str) -> bool:
-        with writing(self._store.engine) as connection:
-            settled = dead_letters.settle(connection, identity, status, now=now_ms())
+
+def settle(store: Store, identity: str, status: Literal["replayed", "discarded"], actor: str) -> bool:
+    """Marks a dead letter as dealt with, and says so in the audit; False when it is unknown or was settled before."""
+    with writing(store.engine) as connection:
+        settled = dead_letters.settle(connection, identity, status, now=now_ms())
+        if settled:
             audit.append(connection, at=now_ms(), actor=actor, action=f"dead_letter.{status}", subject=identity)
-        return settled
+    return settled
 
 
 def unsealed(store: Store, letter: dead_letters.DeadLetter) -> bytes:

@@ -29,6 +29,7 @@ from schemas.codec import encode
 from schemas.records import Tip
 from schemas.times import DAY, MINUTE, format_time
 from schemas.vocabulary import CATEGORIES, ROLES, STATUSES, SUBTYPES
+from sinks.audit import newest
 from sinks.database import reading, writing
 from sinks.dead_letters import DeadLetter, keep, listed
 from sinks.station_queue import assignment_id
@@ -52,6 +53,7 @@ from tests.pages_made import Answer, Browser, House, field, living, login_path
 from tests.town import Town
 from tipline.apply import put_in_force
 from tipline.cli import root
+from tipline.commands.dead_letters import dead_letters as dead_letters_command
 from tipline.commands.doctor import doctor
 from tipline.commands.stats import stats
 from tipline.commands.user import user
@@ -61,6 +63,7 @@ from tipline.model import load_model
 from tipline.process import process
 from tipline.serve import in_the_clear, listening, make_dead_letter
 from tipline.settings import BadSettings, load_settings
+from tipline.store import Store
 from tipline.testing import Served
 
 STATIC = files("stations.pages").joinpath("static")
@@ -773,6 +776,33 @@ def test_a_dead_letter_at_the_end_is_no_lag(house: House) -> None:
         path = f"/ops/letters/{letter.id}/discard"
         ops.post(path, form(page, path))
     assert dead_letters(house) == []
+
+
+def test_what_is_dealt_with_is_not_dealt_with_again(tmp_path: Path) -> None:
+    store, data = Store(load_settings({}, {"data": str(tmp_path)})), ["--data", str(tmp_path)]
+    tip = Tip(county="anping", tip_id="t-1", source="bot:one", channel="bot", text="x", received_at="2026-01-31T08:00:00Z")
+    letters = [
+        make_dead_letter(store, "anping", BadInput(Row(n, f"k/{n}", encode(tip)), "fold_failed", "KeyError"), n) for n in (1, 2)
+    ]
+    with writing(store.engine) as connection:
+        keep(connection, letters)
+    one, two = (letter.id for letter in letters)
+
+    def run(*arguments: str, code: int) -> str:
+        done = CliRunner().invoke(dead_letters_command, [*arguments, *data])
+        assert done.exit_code == code, done.output
+        return done.output
+
+    assert run("replay", one, one, code=0) == "1 replayed\n"
+    end = store.intake.end("anping")
+    told = run("discard", one, two, code=1)
+    assert f"{one}: was replayed before" in told and told.endswith("1 discarded\n")
+    told = run("replay", two, code=1)
+    assert f"{two}: was discarded before" in told and told.endswith("0 replayed\n") and store.intake.end("anping") == end
+    with reading(store.engine) as connection:
+        acts = [(row.action, row.subject) for row in newest(connection)]
+    assert acts == [("dead_letter.replayed", one), ("dead_letter.discarded", two)]
+    store.close()
 
 
 def dead_letters(house: House) -> list[DeadLetter]:

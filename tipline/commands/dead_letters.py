@@ -85,14 +85,14 @@ def replay(settings: Settings, letter_ids: tuple[str, ...], every: bool) -> None
     Example: tipline dead-letters replay --all
     """
     from schemas.errors import BadRecord
-    from sinks.database import reading, writing
-    from sinks.dead_letters import listed, settle
+    from sinks.database import reading
+    from sinks.dead_letters import listed
     from tipline.distributed import end_of_input
     from tipline.pages import replay as put_back
-    from tipline.store import now_ms
+    from tipline.pages import settle
 
     store = _store(settings)
-    letters = [_find(store, identity) for identity in letter_ids]
+    letters = [_find(store, identity) for identity in dict.fromkeys(letter_ids)]
     if every:
         with reading(store.engine) as connection:
             letters = listed(connection, limit=1_000_000)
@@ -101,6 +101,9 @@ def replay(settings: Settings, letter_ids: tuple[str, ...], every: bool) -> None
     failed = 0
     with end_of_input(store) as append:
         for letter in letters:
+            if letter.status != "kept":
+                failed += _dealt_with(letter)
+                continue
             try:
                 put_back(store, letter, append)
             except BadRecord as error:
@@ -110,8 +113,7 @@ def replay(settings: Settings, letter_ids: tuple[str, ...], every: bool) -> None
                 )
                 failed += 1
                 continue
-            with writing(store.engine) as connection:
-                settle(connection, letter.id, "replayed", now=now_ms())
+            settle(store, letter.id, "replayed", "cli")
     click.echo(f"{len(letters) - failed} replayed")
     sys.exit(1 if failed else 0)
 
@@ -124,18 +126,19 @@ def discard(settings: Settings, letter_ids: tuple[str, ...]) -> None:
 
     Example: tipline dead-letters discard 3f0c1c52-7d8e-5b0a-9f0e-0d6b7a4c1e21
     """
-    from sinks.audit import append
-    from sinks.database import writing
-    from sinks.dead_letters import settle
-    from tipline.store import now_ms
+    from tipline.pages import settle
 
     store = _store(settings)
-    for identity in letter_ids:
-        letter = _find(store, identity)
-        with writing(store.engine) as connection:
-            settle(connection, letter.id, "discarded", now=now_ms())
-            append(connection, at=now_ms(), actor="cli", action="dead_letter.discard", subject=letter.id)
-    click.echo(f"{len(letter_ids)} discarded")
+    letters = [_find(store, identity) for identity in letter_ids]
+    failed = sum(_dealt_with(_find(store, letter.id)) for letter in letters if not settle(store, letter.id, "discarded", "cli"))
+    click.echo(f"{len(letters) - failed} discarded")
+    sys.exit(1 if failed else 0)
+
+
+def _dealt_with(letter: DeadLetter) -> bool:
+    """Says that there is nothing left to do."""
+    click.echo(f"{letter.id}: was {letter.status} before, and stays so; `tipline dead-letters list` shows what is kept", err=True)
+    return True
 
 
 def _store(settings: Settings) -> Store:
