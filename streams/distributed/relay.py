@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import msgspec
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine
 
 from schemas.codec import decode_input, encode
 from schemas.errors import Unavailable
 from schemas.records import Tip
 from schemas.topics import TIPS
+from sinks.accepted import record_of, tip_of
 from sinks.database import insert_new, reading, writing
 from sinks.tables import accepted, identities
 from streams.distributed.envelope import Sendable, input_headers
@@ -159,8 +160,7 @@ class Spool:
         if found is not None:
             return found
         with reading(self._engine) as connection:
-            value: bytes | None = connection.execute(select(accepted.c.value).where(accepted.c.tip_id == tip_id)).scalar()
-        return value
+            return record_of(connection, tip_id)
 
     def by_receipt(self, receipt: str) -> str | None:
         """The tip that a receipt was given for, whichever gateway gave it."""
@@ -168,8 +168,7 @@ class Spool:
         if found is not None:
             return found
         with reading(self._engine) as connection:
-            tip_id: str | None = connection.execute(select(accepted.c.tip_id).where(accepted.c.receipt == receipt)).scalar()
-        return tip_id
+            return tip_of(connection, receipt)
 
 
 class RelayPlan(msgspec.Struct, kw_only=True):

@@ -56,6 +56,11 @@ def test_a_message_stands_in_the_right_queue_with_reasons_and_is_worked_on(servi
     # The fold is told: a later report of the same words is a recurrence, not swallowed.
     shown = serving.cli("explain", tip_id)
     assert shown.returncode == 0 and "police-xiliangwa" in shown.stdout and "because" in shown.stdout
+    for typed in (receipt, receipt.lower().replace("-", " ")):
+        assert serving.cli("explain", typed).stdout == shown.stdout
+    unknown = [serving.cli("explain", named) for named in ("0000-0000-0000-0000", "00000000-0000-0000-0000-000000000000")]
+    assert [done.returncode for done in unknown] == [1, 1]
+    assert len({done.stderr.partition(": ")[2] for done in unknown}) == 1 and "no such tip" in unknown[0].stderr
 
 
 def test_a_forward_storm_is_one_incident_with_three_receipts_and_redelivery_adds_nothing(serving: Any) -> None:

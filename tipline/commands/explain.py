@@ -10,17 +10,20 @@ import click
 from tipline.commands.options import json_option, local
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from schemas.records import Decision
     from tipline.settings import Settings
+    from tipline.store import Store
 
 
 @click.command("explain")
-@click.argument("tip_id")
+@click.argument("named", metavar="TIP_ID|RECEIPT")
 @local
 @click.option("--all", "every", is_flag=True, help="Every revision, the first to the last.")
 @json_option
-def explain(tip_id: str, settings: Settings, every: bool, as_json: bool) -> None:
-    """Shows the decision of TIP_ID with every reason; works before, during and without `serve`.
+def explain(named: str, settings: Settings, every: bool, as_json: bool) -> None:
+    """Shows the decision of a tip with every reason, by its id or its receipt; works before, during and without `serve`.
 
     Example: tipline explain 0b8b7e3c-5d7a-5f3e-9a55-0a7a3d0f8c11
     """
@@ -29,12 +32,14 @@ def explain(tip_id: str, settings: Settings, every: bool, as_json: bool) -> None
 
     from schemas.codec import decode_output
     from schemas.records import Decision, public
+    from sinks.accepted import record_of
     from sinks.database import reading
     from sinks.tables import decisions
     from tipline.store import Store
 
     store = Store(settings, create=False)
     with reading(store.engine) as connection:
+        tip_id = _tip_id(store, connection, named)
         values = (
             connection.execute(
                 select(decisions.c.value).where(decisions.c.tip_id == tip_id).order_by(decisions.c.revision)
@@ -42,15 +47,15 @@ def explain(tip_id: str, settings: Settings, every: bool, as_json: bool) -> None
             .scalars()
             .all()
         )
+        known = bool(values) or store.intake.lookup(tip_id) is not None or record_of(connection, tip_id) is not None
     found = [d for d in map(decode_output, values) if isinstance(d, Decision)]
     if not found:
-        known = store.intake.lookup(tip_id) is not None
         click.echo(
-            f"{tip_id}: "
+            f"{named}: "
             + (
                 "accepted, not yet decided; try again in a moment"
                 if known
-                else "there is no such tip in this store; the id is the `tip_id` of the 202"
+                else "there is no such tip in this store; name the `tip_id` or the `receipt` of the 202"
             ),
             err=True,
         )
@@ -63,6 +68,15 @@ def explain(tip_id: str, settings: Settings, every: bool, as_json: bool) -> None
         return
     for decision in shown:
         _show(decision)
+
+
+def _tip_id(store: Store, connection: Connection, named: str) -> str:
+    """A receipt as people type it stands for its tip; all else is an id."""
+    from producers.keyring import normal_receipt
+    from sinks.accepted import tip_of
+
+    receipt = normal_receipt(named)
+    return named if receipt is None else store.intake.by_receipt(receipt) or tip_of(connection, receipt) or named
 
 
 def _show(d: Decision) -> None:
