@@ -16,7 +16,7 @@ from schemas.errors import TiplineError
 PREFIX = "TIPLINE_"
 #: Variables that are read elsewhere and are no settings of the service.
 _ELSEWHERE = frozenset(
-    {"TIPLINE_CONFIG", "TIPLINE_PYTHON", "TIPLINE_FAILPOINT", "TIPLINE_TOKEN", "TIPLINE_URL", "TIPLINE_CA", "TIPLINE_PASSWORD"}
+    {"TIPLINE_CONFIG", "TIPLINE_PYTHON", "TIPLINE_FAILPOINT", "TIPLINE_TOKEN", "TIPLINE_URL", "TIPLINE_CA"}
 )
 
 

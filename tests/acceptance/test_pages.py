@@ -293,6 +293,8 @@ def test_only_a_trusted_proxy_names_the_visitor(tmp_path: Path) -> None:
         with Served(tmp_path / f"data-{fine}", {}, arguments) as served:
             browser = Browser(int(served.url.rpartition(":")[2]))
             assert (refused(browser, sources) == 0) is fine
+            # To a proxy that is not named, the whole world is this machine.
+            assert browser.get("/metrics", x_forwarded_for="203.0.113.1").status == (401 if fine else 200)
             if fine:
                 assert refused(browser, ["203.0.113.99"] * 30) > 5
 

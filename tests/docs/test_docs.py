@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
+import msgspec
 import pytest
 import yaml
 
@@ -263,6 +264,24 @@ def test_settings_exist(page: str) -> None:
     text = ROOT.joinpath(page).read_text("utf-8")
     known = {f"TIPLINE_{name.upper()}" for name in Settings.__struct_fields__} | _ELSEWHERE
     assert set(re.findall(r"\bTIPLINE_[A-Z_]*[A-Z]\b", text)) <= known
+
+
+def test_the_table_of_settings_is_whole() -> None:
+    from tipline.settings import _ELSEWHERE
+
+    section = ROOT.joinpath("docs/operations.md").read_text("utf-8").partition("\n## Settings\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(TIPLINE_\w+)` \| `?([^|`]+)`? \|", section, re.M)
+    defaults = [(f"TIPLINE_{field.name.upper()}", field.default) for field in msgspec.structs.fields(Settings)]
+    assert rows == [(name, f"{value:g}" if isinstance(value, float) else str(value) or "-") for name, value in defaults]
+    assert set(re.findall(r"\bTIPLINE_[A-Z_]*[A-Z]\b", section)) - {name for name, _ in rows} == _ELSEWHERE
+
+
+def test_the_columns_of_a_csv_file_are_those_that_are_read() -> None:
+    from producers.parsing import _COLUMNS
+
+    text = ROOT.joinpath("docs/contracts.md").read_text("utf-8")
+    told = text.partition("first row names the columns")[2].partition("those that are wanted")[0]
+    assert set(re.findall(r"`([a-z_.]+)`", told)) == _COLUMNS
 
 
 def test_metrics_are_those_of_the_catalogue() -> None:
