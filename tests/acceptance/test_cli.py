@@ -14,6 +14,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
+from rich.cells import cell_len
 
 from sinks import audit
 from sinks.database import reading
@@ -341,6 +342,21 @@ def test_who_is_let_in_and_shut_out_is_written_to_the_audit(tmp_path: Path) -> N
             *((f"user.{action}", "boss") for action in ("create", "password", "disable", "enable")),
         ]
         assert audit.verify(connection) is None
+
+
+def test_lists_stand_in_columns_whatever_the_names(tmp_path: Path) -> None:
+    data = ["--data", str(tmp_path / "data")]
+    names = ["wangjun", "王军", "安平县平安建设办公室值班人员一号二号三号"]
+    for name in names:
+        made = CliRunner().invoke(root, ["user", "create", name, "--role", "admin", *data], input="a long password\n")
+        assert made.exit_code == 0, made.output
+    lines = CliRunner().invoke(root, ["user", "list", *data]).output.splitlines()
+    assert sorted(line.split()[0] for line in lines) == sorted(names)
+    assert len({cell_len(line[: line.index("admin")]) for line in lines}) == 1
+    for source in ("wechat:a", "wechat:" + "long-" * 10 + "b"):
+        CliRunner().invoke(root, ["token", "create", "--role", "intake", "--source", source, *data])
+    lines = CliRunner().invoke(root, ["token", "list", *data]).output.splitlines()
+    assert len(lines) == 2 and len({line.index("valid") for line in lines}) == 1
 
 
 def test_the_audit_is_listed_the_newest_last_and_holds_no_number(tmp_path: Path) -> None:

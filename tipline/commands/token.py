@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from schemas.vocabulary import ROLES
+from tipline.commands.columns import aligned
 from tipline.commands.options import home_of, json_option, local
 
 if TYPE_CHECKING:
@@ -104,9 +105,12 @@ def list_(settings: Settings, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
         return
+    rows = []
     for one in found:
         state = "revoked" if one.revoked_at else f"until {format_time(one.expires_at)}" if one.expires_at else "valid"
-        click.echo(f"{one.id}  {one.role:12} {one.source or one.station or '-':28} {state}  {one.label or ''}".rstrip())
+        rows.append((one.id, one.role, one.source or one.station or "-", state, one.label or ""))
+    for line in aligned(rows):
+        click.echo(line)
 
 
 @token.command("revoke")

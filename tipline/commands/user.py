@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from schemas.vocabulary import ROLES
+from tipline.commands.columns import aligned
 from tipline.commands.options import home_of, json_option, local
 
 if TYPE_CHECKING:
@@ -76,9 +77,8 @@ def list_(settings: Settings, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
         return
-    for one in found:
-        state = "disabled" if one.disabled else "valid"
-        click.echo(f"{one.name:24} {one.role:12} {one.station or '-':28} {state}")
+    for line in aligned([(one.name, one.role, one.station or "-", "disabled" if one.disabled else "valid") for one in found]):
+        click.echo(line)
 
 
 @user.command("password")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tipline.commands.columns import aligned
 from tipline.commands.options import json_option, local
 
 if TYPE_CHECKING:
@@ -114,9 +115,12 @@ def list_(settings: Settings, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
         return
+    rows = []
     for one in found:
-        told = "  told" if one.told else "" if one.opens else "  does not open with these keys"
-        click.echo(f"{one.kind:9} {one.source:40} {one.county or '-':12} since {format_time(one.created_at)}{told}")
+        told = "told" if one.told else "" if one.opens else "does not open with these keys"
+        rows.append((one.kind, one.source, one.county or "-", f"since {format_time(one.created_at)}", told))
+    for line in aligned(rows):
+        click.echo(line)
 
 
 @webhook.command("remove")
