@@ -208,6 +208,9 @@ def test_county_check_lists_mistakes_and_exits_1(copy_of: Path) -> None:
     spoil(copy_of, "routes.yaml", "cue: damage", "cue: damages")
     result = CliRunner().invoke(county, ["check", str(copy_of)])
     assert (result.exit_code, "unknown cue list" in result.output) == (1, True)
+    first, *between, last = result.output.splitlines()
+    assert first.startswith("routes.yaml:") and last == f"1 mistake, {len(between)} warnings"
+    assert between and all(line.startswith("warning: ") for line in between)
     answer = orjson.loads(CliRunner().invoke(county, ["check", "--json", str(copy_of)]).stdout)
     assert len(answer["mistakes"]) == 1
 

@@ -39,7 +39,8 @@ def county() -> None:
 @local
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
 def check(directory: str | None, settings: Settings, as_json: bool) -> None:
-    """Lists every mistake in DIRECTORY (default: that of --county). Exit 0 when there is none, 1 otherwise.
+    """Lists every mistake in DIRECTORY (default: that of --county), then what may be meant so, then how many of each. Exit 0
+    when there is no mistake, 1 otherwise.
 
     Example: tipline county check examples/anping
     """
@@ -52,11 +53,11 @@ def check(directory: str | None, settings: Settings, as_json: bool) -> None:
     if as_json:
         _print_json({"directory": str(path), "digest": digest, "mistakes": mistakes, "warnings": warnings})
     else:
-        for line in warnings:
-            click.echo(f"warning: {line}", err=True)
         for line in mistakes:
             click.echo(line)
-        click.echo(f"{len(mistakes)} mistake{'s' * (len(mistakes) != 1)}" if mistakes else f"ok {digest}")
+        for line in warnings:
+            click.echo(f"warning: {line}", err=True)
+        click.echo(f"{_number(mistakes, 'mistake') if mistakes else f'ok {digest}'}, {_number(warnings, 'warning')}")
     sys.exit(1 if mistakes else 0)
 
 
@@ -227,6 +228,10 @@ def _found(name: str | None) -> Path:
         return find_county(name)
     except BadCounty as error:
         raise click.UsageError(str(error)) from None
+
+
+def _number(lines: list[str], word: str) -> str:
+    return f"{len(lines)} {word}{'s' * (len(lines) != 1)}"
 
 
 def _print_json(value: Any) -> None:
