@@ -22,7 +22,7 @@ from schemas.vocabulary import STATUSES
 from sinks.database import reading, writing
 from sinks.failpoints import reach
 from sinks.outbox import put, put_closure
-from sinks.station_queue import Assignment, Book, Event
+from sinks.station_queue import Assignment, Book, Event, is_restricted, read_stream
 from sinks.tables import NEVER, assignment_cc, assignments, station_events
 from stations import documents
 from stations.escalate import catch_up, count, escalate, record, settle_due
@@ -71,11 +71,13 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class StreamEvent(msgspec.Struct, frozen=True):
-    """One entry of a station's stream: its gapless number, and the assignment as it is now, if the station sees it."""
+    """One entry of a station's stream: its gapless number, what is told of it, and the assignment as it is by now (None
+    where the station no longer sees it)."""
 
     number: int
     kind: str
     document: dict[str, Any]
+    now: Assignment | None
 
 
 class Desk:
@@ -184,31 +186,31 @@ class Desk:
         """Up to `limit` events of a station's stream with number > `after`, and the number to go on from.
 
         `after` None gives none: only the number of the last one. One that was never given (the store was put back from a
-        backup) is taken for the last, so that what follows is not missed. Raises Rejected (404).
+        backup) is taken for the last, so that what follows is not missed. Each tells of the assignment as it was right
+        after it, if the station saw it then; of what has become restricted since, those who must not see it hear nothing
+        more. Raises Rejected (404).
         """
         county = self.open_queue(principal, station)
-        mine = select(station_events).where(station_events.c.station == station)
         with reading(self.engine) as connection:
-            rows = []
-            if after is not None:
-                wanted = mine.where(station_events.c.number > after).order_by(station_events.c.number).limit(limit)
-                rows = list(connection.execute(wanted).mappings())
+            rows = [] if after is None else read_stream(connection, station, after, limit)
             if not rows:
-                last = mine.with_only_columns(station_events.c.number).order_by(station_events.c.number.desc()).limit(1)
-                newest = connection.execute(last).scalar() or 0
+                mine = select(station_events.c.number).where(station_events.c.station == station)
+                newest = connection.execute(mine.order_by(station_events.c.number.desc()).limit(1)).scalar() or 0
                 return newest if after is None else min(after, newest), []
-            items = by_ids(connection, {row["assignment_id"] for row in rows})
+            items = by_ids(connection, {row.state.id for row in rows})
             cc = _cc_of(connection, list(items))
         events = []
         for row in rows:
-            item = items.get(row["assignment_id"])
+            item, state, offset = items.get(row.state.id), row.state, county.offset_minutes
+            now = item if item is not None and station in (item.station, *cc[item.id]) else None
+            told = now is not None or (item is not None and not is_restricted(county, item.station))
             shown = None
-            if item is not None and (item.station == station or station in cc[item.id]):
-                shown = documents.assignment(item, cc[item.id], county.offset_minutes, holder=item.station == station)
-            at = documents.moment(row["at"], county.offset_minutes)
-            document = {"number": row["number"], "kind": row["kind"], "at": at, "assignment_id": row["assignment_id"]}
-            events.append(StreamEvent(row["number"], row["kind"], {**document, "assignment": shown}))
-        return rows[-1]["number"], events
+            if told and station in (state.station, *state.cc):
+                shown = documents.assignment(state, state.cc, offset, holder=state.station == station)
+            at = documents.moment(row.at, offset)
+            document = {"number": row.number, "kind": row.kind, "at": at, "assignment_id": state.id, "assignment": shown}
+            events.append(StreamEvent(row.number, row.kind, document, now))
+        return rows[-1].number, events
 
     # --- moves ------------------------------------------------------------------------------------------------------
 

@@ -979,6 +979,41 @@ def test_a_stations_own_system_hears_every_event_once_in_order_and_signed(office
     assert out.hook(office.desk, Hook("police-nowhere", hook.url, b"x"), post) == 0
 
 
+def test_an_event_tells_of_the_assignment_as_it_was_right_after_it(office: Office) -> None:
+    office.decide(police("a", "a"))
+    office.claim(POLICE)
+    office.move("a", "acknowledge")
+    office.move("a", "transfer", station="police-madian", reason="x")
+    _, events = office.desk.stream(station(POLICE), POLICE, 0)
+    told = [(event.kind, event.document["assignment"]) for event in events]
+    assert [(kind, was and (was["station"], was["status"], was["revision"])) for kind, was in told] == [
+        ("dispatched", (POLICE, "open", 1)),
+        ("claimed", (POLICE, "claimed", 2)),
+        ("acknowledged", (POLICE, "acknowledged", 3)),
+        ("transferred", None),
+    ]
+    assert told[1][1]["lease"]["token"] == 2 and told[2][1]["lease"] is None
+    assert [event.now for event in events] == [None] * 4
+    hook, got = Hook(POLICE, "https://station.example/hook", b"secret"), list[Any]()
+
+    def post(url: str, headers: Any, body: bytes) -> int:
+        got.append(msgspec.json.decode(body)["data"])
+        return 204
+
+    assert outbox(office).hook(office.desk, hook, post) == 4
+    assert got == [event.document for event in events]
+
+
+def test_of_what_became_restricted_a_late_event_tells_nothing(office: Office) -> None:
+    first = police("a", "a", category="safety_hazard", subtype="drug_plant")
+    office.decide(first)
+    office.decide(revised(first, cause="relabel", route_id="restricted-drug", station="drug-county", position=2))
+    _, events = office.desk.stream(station(POLICE), POLICE, 0)
+    assert [(event.kind, event.document["assignment"]) for event in events] == [("dispatched", None), ("rerouted", None)]
+    _, events = office.desk.stream(station("drug-county"), "drug-county", 0)
+    assert [event.document["assignment"]["station"] for event in events] == ["drug-county"]
+
+
 def test_a_receipts_status_follows_the_work_through_merges(office: Office) -> None:
     def status(tip: str) -> Any:
         with reading(office.engine) as connection:
