@@ -488,8 +488,7 @@ def _reroute(book: Book, item: Assignment, told: Told, county: CountyConfig) -> 
     book.touch(item)
     if item.status == "resolved":
         return
-    if restricted:
-        wanted = {name: origin for name, origin in wanted.items() if is_restricted(county, name)}
+    wanted = may_see(county, told.station, wanted)
     free = not item.touched and item.status == "open"
     elsewhere = told.station not in (item.station, told.routed_before)
     if elsewhere and (restricted or free):
@@ -501,9 +500,15 @@ def _reroute(book: Book, item: Assignment, told: Told, county: CountyConfig) -> 
         book.touch(item)
     if elsewhere:
         wanted[told.station] = "work"
-    if book.set_cc(item, wanted):
+    if book.set_cc(item, may_see(county, item.station, wanted)):
         shown = {"cc": sorted(book.cc(item))}
         book.record(item, Event(kind="cc_changed", at=told.at, reason=told.cause, data=shown))
+
+
+def may_see(county: CountyConfig, station: str, cc: Mapping[str, Origin]) -> dict[str, Origin]:
+    """The cc stations that may read along what is on a station's queue: of a restricted one's, restricted ones only."""
+    anybody = not is_restricted(county, station)
+    return {name: origin for name, origin in cc.items() if anybody or is_restricted(county, name)}
 
 
 def is_restricted(county: CountyConfig, station: str) -> bool:

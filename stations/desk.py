@@ -129,9 +129,11 @@ class Desk:
         return principal.role in WORKERS and _in_scope(principal, item.county, (item.station, *cc))
 
     def show(self, item: Assignment, cc: Collection[str], principal: Principal) -> dict[str, Any]:
-        """An assignment as the caller sees it."""
-        offset = self.counties[item.county].offset_minutes
-        return documents.assignment(item, cc, offset, holder=self.holds(principal, item))
+        """An assignment as the caller sees it; without a `role` when it is the caller's no more."""
+        role: documents.Part | None = "cc" if self.sees(principal, item, cc) else None
+        if self.holds(principal, item):
+            role = "holder"
+        return documents.assignment(item, cc, self.counties[item.county].offset_minutes, role)
 
     # --- lists ------------------------------------------------------------------------------------------------------
 
@@ -168,7 +170,7 @@ class Desk:
             cc = _cc_of(connection, [item.id for item in found])
         shown = [self.show(item, cc[item.id], principal) for item in found[:limit]]
         for document, item in zip(shown, found, strict=False):
-            document["role"] = "holder" if item.station == station else "cc"
+            document["role"] = documents.part(item, cc[item.id], station)
         more = len(found) > limit
         return Page(tuple(shown), _cursor(found[limit - 1]) if more else None)
 
@@ -202,11 +204,10 @@ class Desk:
         events = []
         for row in rows:
             item, state, offset = items.get(row.state.id), row.state, county.offset_minutes
-            now = item if item is not None and station in (item.station, *cc[item.id]) else None
+            now = item if item is not None and documents.part(item, cc[item.id], station) else None
             told = now is not None or (item is not None and not is_restricted(county, item.station))
-            shown = None
-            if told and station in (state.station, *state.cc):
-                shown = documents.assignment(state, state.cc, offset, holder=state.station == station)
+            role = documents.part(state, state.cc, station)
+            shown = documents.assignment(state, state.cc, offset, role) if told and role is not None else None
             at = documents.moment(row.at, offset)
             document = {"number": row.number, "kind": row.kind, "at": at, "assignment_id": state.id, "assignment": shown}
             events.append(StreamEvent(row.number, row.kind, document, now))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -19,7 +19,7 @@ from schemas.times import format_time
 from schemas.topics import ASSIGNMENTS, queue_topic
 from sinks.database import reading, writing
 from sinks.sink import position, set_position
-from sinks.station_queue import Assignment, read_stream
+from sinks.station_queue import Assignment, is_restricted, read_stream
 from sinks.tables import assignment_events
 from streams.distributed.envelope import headers
 from streams.distributed.publisher import Publisher
@@ -33,8 +33,8 @@ _LIMIT: Final = 500
 _IDLE_S: Final = 0.5
 _PUT_OFF_MS: Final = 60_000
 
-#: An assignment as `assignment.v1.json`: (assignment, cc stations, county's UTC offset in minutes, whether shown to its holder).
-Show = Callable[[Assignment, Iterable[str], int, bool], dict[str, Any]]
+#: An assignment as `assignment.v1.json`: (assignment, cc stations, county's UTC offset in minutes, the station it is shown to).
+Show = Callable[[Assignment, Collection[str], int, str], dict[str, Any]]
 
 
 class EventRelay:
@@ -106,7 +106,9 @@ class EventRelay:
         made = []
         for row in rows:
             item, at = row.state, format_time(row.at, county.offset_minutes)
-            document = self._show(item, item.cc, county.offset_minutes, item.station == station)
+            if is_restricted(county, item.station) and station not in (item.station, *item.cc):
+                continue  # It went where this station must not look: what became of it is not told.
+            document = self._show(item, item.cc, county.offset_minutes, station)
             made.append((item.id.encode(), msgspec.json.encode(document), headers("assignment", f"{station}/{row.number}", county.id, at)))
         self._publisher.send(queue_topic(station), 0, made)
         with writing(self._engine) as connection:

@@ -29,10 +29,12 @@ from stations.escalate import BATCH
 from stations.lifecycle import MOVES, RETURN_REASONS, NotAllowed, return_reason
 from stations.outbox import TURN_MS, Hook, Outbox
 from stations.status import of_incident, of_tip, settled_by_level
+from streams.distributed.events import EventRelay
 from streams.ports import Principal, Reply
 from streams.stages.county import County
 from tests.contracts.made import COUNTY, START, anping, decision, ident, revised
 from tests.contracts.office import LIUCHU, MEDIATION, OFFICER, POLICE, Office, station
+from tipline.distributed import _show
 
 
 @pytest.fixture(scope="module")
@@ -357,6 +359,57 @@ def test_restricted_items_stay_among_the_restricted(office: Office) -> None:
         office.move("a", "return", reason="属地不符")
     office.tick(START + 3 * DAY)
     assert (office.row("a")["station"], office.kinds("a")[-1]) == ("drug-county", "overdue")
+
+
+def test_whoever_hands_an_item_on_is_not_promised_to_read_along(office: Office) -> None:
+    office.decide(police("a", "a", cc=(MEDIATION,)), police("b", "b", position=2))
+    for incident, wanted in (("a", "supervision-county"), ("b", "police-madian")):
+        moved = office.move(incident, "transfer", station=wanted, reason="与我所有关")
+        assert moved["station"] == wanted and "role" not in moved
+        assert not mistakes("assignment", moved)
+        for who in (POLICE, MEDIATION):
+            with refused(404):
+                office.desk.get(station(who), moved["id"])
+            with refused(404):
+                office.incidents.get(station(who), ident(incident))
+
+
+def test_a_later_tip_lets_nobody_read_along_what_was_handed_to_a_restricted_station(office: Office) -> None:
+    first = police("a", "a", cc=(MEDIATION,))
+    office.decide(first)
+    office.move("a", "transfer", station="supervision-county", reason="与我所有关")
+    more = police("b", "a", cc=("county-triage",), station="police-madian", link="duplicate", corroborations=2, position=2)
+    office.decide(revised(first, cause="late_tip", cc=more.cc, station=more.station, corroborations=2, position=2), more)
+    assert (office.row("a")["station"], office.row("a")["corroborations"]) == ("supervision-county", 2)
+    for who in (POLICE, MEDIATION, "police-madian", "county-triage"):
+        with refused(404):
+            office.incidents.get(station(who), ident("a"))
+
+
+def test_a_stations_topic_tells_what_went_and_nothing_of_what_became_restricted(office: Office) -> None:
+    office.decide(police("a", "a", station="police-anping"), police("b", "b", station="police-anping", position=2))
+    office.move("a", "transfer", station="supervision-county", reason="x")
+    office.move("b", "transfer", station=POLICE, reason="x")
+    topics = Topics()
+    events = EventRelay(office.engine, topics, lambda: {COUNTY: office.county}, _show, lambda: office.now)  # type: ignore[arg-type]
+    events.run_once()
+    told = [msgspec.json.decode(value) for value in topics.sent["queue.police-anping"]]
+    assert [(item["incident_id"], item["station"], item.get("role")) for item in told] == [
+        (ident("a"), "police-anping", "holder"),
+        (ident("b"), "police-anping", "holder"),
+        (ident("b"), POLICE, None),
+    ]
+    assert events.run_once() == 0
+
+
+class Topics:
+    """A broker that keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.sent: dict[str, list[bytes]] = {}
+
+    def send(self, topic: str, partition: int, records: Any) -> None:
+        self.sent.setdefault(topic, []).extend(value for _, value, _ in records)
 
 
 # --- clocks and the ladder: rows 5, 6, 9, 27, 29
