@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
@@ -58,6 +59,8 @@ _CLAIMABLE: Final = (
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
 )
+
+_ONE_TAG: Final = re.compile(r'"[^"]*"')
 
 #: What a reporter is told when a move is made; each status once.
 _TOLD: Final[dict[Move, str]] = {"acknowledge": "in_work", "start": "in_work", "resolve": "closed"}
@@ -264,7 +267,7 @@ class Desk:
         """Makes a move on one assignment and returns it as it is then.
 
         Raises Rejected, with nothing done: 404 for what the caller does not see, 403 for a cc station, 428 without
-        If-Match, 412 for a stale one, 409 (NotAllowed) with the moves that are allowed, 422 for a body that does not
+        If-Match, 400 for one without quotes, 412 for a stale one, 409 (NotAllowed) with the moves that are allowed, 422 for a body that does not
         fit.
         """
         with writing(self.engine) as connection:
@@ -350,10 +353,14 @@ def stale() -> Rejected:
 
 
 def check_match(if_match: str | None, current: Collection[object]) -> None:
-    """Raises Rejected: 428 without If-Match, 412 when it names none of the current versions."""
+    """Raises Rejected: 428 without If-Match, 400 when it is not one value in quotes, 412 when it names none of the
+    current versions."""
     if if_match is None:
         detail = 'If-Match: "<lease token>" while claimed, "<revision>" otherwise'
         raise Rejected(428, "if_match_required", "Say which version you have read", [Mistake("", detail)])
+    if not _ONE_TAG.fullmatch(if_match.strip()):
+        detail = 'the value of If-Match belongs in double quotes, one value, as the ETag gave it: If-Match: "3"'
+        raise Rejected(400, "malformed", "The header If-Match cannot be read", [Mistake("", detail)])
     if if_match.strip() not in {f'"{version}"' for version in current}:
         raise stale()
 

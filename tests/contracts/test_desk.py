@@ -200,8 +200,11 @@ def test_if_match_is_required_and_must_fit(office: Office) -> None:
         office.move("a", "note", match=None, text="x")
     with refused(412):
         office.move("a", "note", match='"7"', text="x")
-    with refused(412):
-        office.move("a", "note", match="1", text="x")
+    for unquoted in ("1", 'W/"1"', "*", '"1", "2"', '"1'):
+        with pytest.raises(Rejected) as caught:
+            office.move("a", "note", match=unquoted, text="x")
+        assert caught.value.status == 400
+        assert "double quotes" in caught.value.mistakes[0].detail
     token = office.claim(POLICE)[0]["lease"]["token"]
     with refused(412):
         office.move("a", "acknowledge", match='"1"')
