@@ -35,7 +35,7 @@ def _page(visit: Visit) -> Response:
     chosen = cast(DeadStatus, status if status in STATUSES else "kept")
     county = visit.principal.county
     with reading(visit.pages.desk.engine) as connection:
-        letters = listed(connection, status=chosen, county=county, after=_after(visit), limit=PAGE + 1)
+        letters = listed(connection, status=chosen, county=county, after=visit.after(), limit=PAGE + 1)
         figures = counted(connection)
     by_status = {name: sum(n for (_, of), n in figures.items() if of == name) for name in STATUSES}
     more = letters[PAGE - 1] if len(letters) > PAGE else None
@@ -49,11 +49,6 @@ def _page(visit: Visit) -> Response:
         chosen=chosen,
         said=visit.asked("said", 12),
     )
-
-
-def _after(visit: Visit) -> tuple[int, str] | None:
-    at, _, identity = visit.asked("after", 80).partition(".")
-    return (int(at), identity) if at.isdecimal() and len(at) < 16 and identity else None
 
 
 def _found(visit: Visit) -> DeadLetter:

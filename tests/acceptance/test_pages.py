@@ -36,6 +36,7 @@ from sinks.tables import NEVER, assignments
 from sinks.tokens import revoke
 from stations.lifecycle import MOVES, RETURN_REASONS
 from stations.pages import Site, accounts, hotline, page_routes
+from stations.pages import county as county_page
 from stations.pages import incident as incident_page
 from stations.pages.report import SOURCE
 from stations.pages.session import HOMES
@@ -648,6 +649,26 @@ def test_a_queue_of_ten_thousand_is_quick(house: House) -> None:
         path = re.search(r'rel="next" href="([^"]+)"', page).group(1)  # type: ignore[union-attr]
     with writing(house.store.engine) as connection:
         connection.execute(assignments.delete().where(assignments.c.title.startswith("大队列")))
+
+
+def test_what_nobody_need_act_on_is_listed_for_the_county(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(county_page, "SHORT", 2)
+    made = [house.tell(f"{town}组织志愿者开展反诈宣传活动，发放传单") for town in ("大何庄乡", "马店镇", "南王庄镇", "东黄城镇")]
+    made.append(house.tell("程油子乡开展交通安全宣传活动，想参加的打13900010012"))
+    county = logged_in(house, "county")
+    path, seen = "/county", list[str]()
+    for _ in range(9):
+        page = unescape(county.get(path).text).partition('id="no-action"')[2]
+        seen += re.findall(r'href="/console/incidents/([0-9a-f-]{36})"', page)
+        assert "13900010012" not in page
+        following = re.search(r'href="([^"]+)#no-action" rel="next"', page)
+        if following is None:
+            break
+        path = following.group(1)
+    wanted = made[::-1]
+    assert [one for one in seen if one in wanted] == wanted and len(set(seen)) == len(seen)
+    shown = county.get(f"/console/incidents/{wanted[0]}")
+    assert shown.status == 200 and "不需要办理" in shown.text and "13900010012" not in shown.text
 
 
 def test_the_hotline_desk_works_without_a_script(house: House) -> None:
