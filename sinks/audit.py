@@ -69,6 +69,21 @@ def listed(connection: Connection, *, after: int = 0, limit: int = 1000) -> list
     return [AuditRow(*row) for row in connection.execute(statement)]
 
 
+def audit_entries(
+    connection: Connection, *, action: str | None = None, before: int | None = None, limit: int = 50
+) -> list[AuditRow]:
+    """The newest entries first, of one action if it is named, with seq < `before`."""
+    statement = select(audit).order_by(audit.c.seq.desc()).limit(limit)
+    statement = statement if action is None else statement.where(audit.c.action == action)
+    statement = statement if before is None else statement.where(audit.c.seq < before)
+    return [AuditRow(*row) for row in connection.execute(statement)]
+
+
+def audit_actions(connection: Connection) -> list[str]:
+    """The actions that stand in the trail, by name."""
+    return list(connection.execute(select(audit.c.action).distinct().order_by(audit.c.action)).scalars())
+
+
 def verify(connection: Connection, anchor: Head | None = None) -> str | None:
     """None when the whole chain holds, and reaches the anchored head if one is given; else what is wrong, in words."""
     previous, seq, anchored = GENESIS, 0, anchor is None

@@ -140,6 +140,13 @@ class Shown:
         of = self.station(known.station) if known.station else self.word("role", known.role)
         return known.name or self.t("who.colleague", of=of)
 
+    def noted(self, detail: str) -> str:
+        """What an entry of the audit says beside its subject."""
+        known = {"role": lambda name: self.word("role", name), "station": self.station, "county": self.county}
+        given = {name: value for name, value in msgspec.json.decode(detail).items() if value is not None}
+        said = [f"{self.word('noted', name)}: {known.get(name, str)(value)}" for name, value in given.items()]
+        return ("; " if self.lang == "en" else "；").join(said)
+
     # --- times --------------------------------------------------------------------------------------------------------
 
     def ms(self, value: int | str | None) -> int | None:

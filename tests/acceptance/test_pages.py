@@ -28,6 +28,7 @@ from schemas.codec import encode
 from schemas.records import Tip
 from schemas.times import DAY, MINUTE, format_time
 from schemas.vocabulary import CATEGORIES, ROLES, STATUSES, SUBTYPES
+from sinks.audit import append
 from sinks.database import reading, writing
 from sinks.dead_letters import DeadLetter, keep, listed
 from sinks.station_queue import assignment_id
@@ -895,6 +896,43 @@ def test_reports_come_from_the_public_source(house: House) -> None:
             select(incident_tips.c.source, incident_tips.c.channel).where(incident_tips.c.incident_id == found[0])
         ).first()
     assert tuple(row) == (SOURCE, "web")  # type: ignore[arg-type]
+
+
+# --- the audit --------------------------------------------------------------------------------------------------------
+
+
+def test_the_audit_is_read_by_act_and_page_by_page(house: House) -> None:
+    def keep(action: str, subject: str, detail: dict[str, str] | None = None) -> None:
+        with writing(house.store.engine) as connection:
+            append(connection, at=house.pages.clock(), actor="cli", action=action, subject=subject, detail=detail)
+
+    keep("identity.reveal", "the-tip", {"reason": "回访"})
+    for number in range(60):
+        keep("token.revoke", f"token-{number}")
+    keep("user.create", "小王", {"role": "station", "station": STATION})
+    admin = logged_in(house, "admin")
+    assert '"/ops/audit"' in admin.get("/ops").text and '"/ops/audit"' not in logged_in(house, "ops").get("/ops").text
+    newest = unescape(admin.get("/ops/audit").text)
+    assert newest.index("小王") < newest.index("token-59") and "角色: 站点；站点: " in newest and "本机命令" in newest
+    first = unescape(admin.get("/ops/audit?action=token.revoke").text)
+    following = re.search(r'href="([^"]+)" rel="next"', first)
+    assert following is not None
+    second = admin.get(following.group(1)).text
+    assert "小王" not in first and first.count("吊销令牌</th>") == 50
+    seen = re.findall(r">(token-\d+)<", first + second)
+    assert seen[:60] == [f"token-{number}" for number in reversed(range(60))]
+    only = admin.get("/ops/audit?action=identity.reveal").text
+    assert "the-tip" in only and "原因: 回访" in only and "token-59" not in only
+    assert admin.get("/ops/audit?before=x&action=nothing").status == 200
+    english = logged_in(house, "admin", "en").get("/ops/audit?action=user.create").text
+    assert "a command on the machine" in english and "role: station; station: " in english
+
+
+def test_every_act_of_the_audit_has_its_word() -> None:
+    root = Path(str(TEMPLATES)).parents[2]
+    sources = [entry.read_text("utf-8") for room in ("tipline", "stations", "producers", "sinks") for entry in (root / room).rglob("*.py")]
+    acts = {act for source in sources for act in re.findall(r'"((?:dead_letter|identity|token|user)\.[a-z]+)"', source)}
+    assert len(acts) > 8 and {act for act in acts if f"act.{act}" not in WORDS} == set()
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
