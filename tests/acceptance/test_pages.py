@@ -24,7 +24,8 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from producers.parsing import Parsed
-from schemas.codec import encode
+from schemas.codec import decode_input, encode
+from schemas.errors import BadRecord
 from schemas.records import Tip
 from schemas.times import DAY, MINUTE, format_time
 from schemas.vocabulary import CATEGORIES, ROLES, STATUSES, SUBTYPES
@@ -898,6 +899,32 @@ def test_reports_come_from_the_public_source(house: House) -> None:
     assert tuple(row) == (SOURCE, "web")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("raw", "zh", "en"),
+    [
+        (b"{}", "缺少字段 type", "the field type is missing"),
+        (b'{"type": "none"}', "type：值不合规定", "type: the value does not fit"),
+        (b'{"type": "tip", "county": 1}', "county：应为 str，实为 int", "county: should be str, is int"),
+        (b'{"type": 1}', "type：应为 str", "type: should be str"),
+        (b"[]", "应为 object，实为 array", "should be object, is array"),
+        (b"{", "程序报错 DecodeError", "the program failed with DecodeError"),
+    ],
+)
+def test_why_a_record_is_a_dead_letter_is_told_in_words(house: House, raw: bytes, zh: str, en: str) -> None:
+    with pytest.raises(BadRecord) as caught:
+        decode_input(raw)
+    told = [Shown(lang, house.embedded.counties, 0).fault(caught.value.detail) for lang in ("zh", "en")]
+    assert told == [zh, en]
+
+
+def test_a_fault_of_ours_is_told_in_words_and_what_is_unknown_as_it_is(house: House) -> None:
+    shown = Shown("zh", house.embedded.counties, 0)
+    assert shown.fault("a record of another county in the input of anping") == "是别县的记录，却在安平县的输入中"
+    assert shown.fault("the header ce_part is missing or is not like 1/3").startswith("消息头 ce_part")
+    assert shown.fault("KeyError") == "程序报错 KeyError"
+    assert shown.fault("something: else") == "something: else"
+
+
 # --- the audit --------------------------------------------------------------------------------------------------------
 
 
@@ -1019,6 +1046,7 @@ def test_every_word_stands_in_both_languages_with_the_same_values() -> None:
             "stats.one_day",
             "incident.held_until",
             "why.place.given",
+            "fault.at",
         ), key
         assert not re.search(r"[\u4e00-\u9fff]", en) or key == "site.other_language", key
 
