@@ -441,6 +441,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "part.database": ("数据库", "Database"),
     "part.runtime": ("判定", "Deciding"),
     "remark.waiting for the relay": ("等待转发", "waiting for the relay"),
+    "remark.Kafka does not say how much waits": ("Kafka 没有答复，不知道积压多少", "Kafka does not say how much waits"),
     "remark.a part of the service has stopped; see the log": ("有一部分已停止，请看日志", "a part of the service has stopped; see the log"),
     "dead.undecodable": ("内容无法读取", "Cannot be read"),
     "dead.unknown_type": ("类型不认识", "Of an unknown type"),
