@@ -69,12 +69,25 @@ def listed(connection: Connection, *, after: int = 0, limit: int = 1000) -> list
     return [AuditRow(*row) for row in connection.execute(statement)]
 
 
-def newest(connection: Connection, *, since: int | None = None, limit: int | None = None) -> list[AuditRow]:
-    """The last `limit` entries (None: all) from the time `since` on, in order."""
+def audit_entries(
+    connection: Connection,
+    *,
+    action: str | None = None,
+    before: int | None = None,
+    since: int | None = None,
+    limit: int | None = None,
+) -> list[AuditRow]:
+    """The newest entries first, of one action if it is named, with seq < `before`, from the time `since` on; `limit` None: all."""
     statement = select(audit).order_by(audit.c.seq.desc()).limit(limit)
-    if since is not None:
-        statement = statement.where(audit.c.at >= since)
-    return [AuditRow(*row) for row in connection.execute(statement)][::-1]
+    statement = statement if action is None else statement.where(audit.c.action == action)
+    statement = statement if before is None else statement.where(audit.c.seq < before)
+    statement = statement if since is None else statement.where(audit.c.at >= since)
+    return [AuditRow(*row) for row in connection.execute(statement)]
+
+
+def audit_actions(connection: Connection) -> list[str]:
+    """The actions that stand in the trail, by name."""
+    return list(connection.execute(select(audit.c.action).distinct().order_by(audit.c.action)).scalars())
 
 
 def verify(connection: Connection, anchor: Head | None = None) -> str | None:

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import BindParameter, Connection, Select, Table, bindparam, delete, select
 
-from schemas.codec import encode
+from schemas.codec import decode_output, encode
 from schemas.records import Decision, Output, StateChange
 from schemas.times import parse_time
 from schemas.topics import TIPS
@@ -26,7 +26,7 @@ from sinks.outbox import put_closure
 from sinks.station_queue import Assignment, Book, CountyConfig, Told, abandon, chunks, follow, merge
 from sinks.statistics import add, contributions, hour_start
 from sinks.sums import KEPT, Sums, says_the_same
-from sinks.tables import NEVER, decisions, incident_sums, incident_tips, incidents, positions
+from sinks.tables import NEVER, decisions, incident_sums, incident_tips, incidents, outbox, positions
 
 _Record = dict[str, Any]
 
@@ -41,6 +41,18 @@ _KNOWN: Final = select(decisions.c.tip_id, decisions.c.revision).where(
 )
 _KNOWN_CHANGES: Final = select(decisions.c.change_key).where(decisions.c.change_key.in_(_WANTED))
 _FORGET: Final = delete(incident_sums).where(incident_sums.c.incident_id.in_(_WANTED))
+
+
+#: When the tip of a position came, and what a correction at one was: it left by the outbox.
+_CAME: Final = (
+    select(decisions.c.position, incident_tips.c.received_at)
+    .join(incident_tips, incident_tips.c.tip_id == decisions.c.tip_id)
+    .where(decisions.c.county == bindparam("county"), decisions.c.position.in_(_WANTED), decisions.c.revision == 1)
+)
+_CHANGED: Final = select(decisions.c.position, decisions.c.value).where(
+    decisions.c.county == bindparam("county"), decisions.c.position.in_(_WANTED), decisions.c.kind == "state_change"
+)
+_LEFT: Final = select(outbox.c.key, outbox.c.created_at).where(outbox.c.kind == "input", outbox.c.key.in_(_WANTED))
 
 
 @cache
@@ -355,6 +367,23 @@ def latest_decision(connection: Connection, tip_id: str) -> bytes | None:
         select(decisions.c.value).where(decisions.c.tip_id == tip_id).order_by(decisions.c.revision.desc()).limit(1)
     )
     return connection.execute(statement).scalar()
+
+
+def caused_at(connection: Connection, county: str, wanted: Collection[int]) -> dict[int, int]:
+    """When the records at these positions of a county's input were made (ms): tips received, corrections written. Those
+    that no decision followed from are left out."""
+    found: dict[int, int] = {}
+    corrections: dict[str, int] = {}
+    for part in chunks(sorted(wanted)):
+        asked = {"county": county, "wanted": part}
+        found.update({at: came for at, came in connection.execute(_CAME, asked)})
+        for at, value in connection.execute(_CHANGED, asked):
+            change = decode_output(value)
+            corrections[change.memory.get("id", "").removeprefix("correction/")] = at
+    for keys in chunks(sorted(corrections)):
+        for key, created in connection.execute(_LEFT, {"wanted": keys}):
+            found[corrections[key]] = created
+    return found
 
 
 def read_log(connection: Connection, county: str, after: int, limit: int) -> list[tuple[int, bytes]]:

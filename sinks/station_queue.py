@@ -118,6 +118,15 @@ class State(Assignment, kw_only=True):
     cc: dict[str, Origin] = {}
 
 
+class StreamRow(msgspec.Struct, frozen=True):
+    """An event in a station's stream: its gapless number, and the assignment as it was right after it."""
+
+    number: int
+    kind: str
+    at: int
+    state: State
+
+
 _COLUMNS: Final = tuple(Assignment.__struct_fields__)
 
 # Statements are built once: building one costs as much as running it.
@@ -131,6 +140,17 @@ _BY_INCIDENT: Final = {
     skip: _ALL.where(assignments.c.incident_id.in_(_WANTED)).with_for_update(skip_locked=skip) for skip in (False, True)
 }
 _CC_OF: Final = select(assignment_cc).where(assignment_cc.c.assignment_id.in_(_WANTED))
+_STREAM: Final = (
+    select(station_events.c.number, station_events.c.kind, station_events.c.at, assignment_events.c.state)
+    .join(
+        assignment_events,
+        (assignment_events.c.assignment_id == station_events.c.assignment_id)
+        & (assignment_events.c.number == station_events.c.event_number),
+    )
+    .where(station_events.c.station == bindparam("at"), station_events.c.number > bindparam("after"))
+    .order_by(station_events.c.number)
+    .limit(bindparam("most"))
+)
 _REPLACE: Final = (
     update(assignments)
     .where(assignments.c.id == bindparam("b_id"))
@@ -333,6 +353,12 @@ def restore(connection: Connection, states: Iterable[str | bytes]) -> int:
     return len(latest)
 
 
+def read_stream(connection: Connection, station: str, after: int, limit: int) -> list[StreamRow]:
+    """Up to `limit` events of a station's stream with number > `after`, in order."""
+    rows = connection.execute(_STREAM, {"at": station, "after": after, "most": limit})
+    return [StreamRow(number, kind, at, msgspec.json.decode(state, type=State)) for number, kind, at, state in rows]
+
+
 def chunks(items: Sequence[_T], size: int = 500) -> Iterator[Sequence[_T]]:
     """The items, so many at a time: databases bound the number of parameters."""
     for start in range(0, len(items), size):
@@ -457,13 +483,12 @@ def _reroute(book: Book, item: Assignment, told: Told, county: CountyConfig) -> 
     """
     wanted: dict[str, Origin] = {station: origin for station, origin in book.cc(item).items() if origin == "work"}
     wanted.update({station: "route" for station in told.cc if station not in wanted})
-    restricted, new_route = _is_restricted(county, told.station), told.route_id != item.route_id
+    restricted, new_route = is_restricted(county, told.station), told.route_id != item.route_id
     item.route_id = told.route_id
     book.touch(item)
     if item.status == "resolved":
         return
-    if restricted:
-        wanted = {name: origin for name, origin in wanted.items() if _is_restricted(county, name)}
+    wanted = may_see(county, told.station, wanted)
     free = not item.touched and item.status == "open"
     elsewhere = told.station not in (item.station, told.routed_before)
     if elsewhere and (restricted or free):
@@ -475,12 +500,19 @@ def _reroute(book: Book, item: Assignment, told: Told, county: CountyConfig) -> 
         book.touch(item)
     if elsewhere:
         wanted[told.station] = "work"
-    if book.set_cc(item, wanted):
+    if book.set_cc(item, may_see(county, item.station, wanted)):
         shown = {"cc": sorted(book.cc(item))}
         book.record(item, Event(kind="cc_changed", at=told.at, reason=told.cause, data=shown))
 
 
-def _is_restricted(county: CountyConfig, station: str) -> bool:
+def may_see(county: CountyConfig, station: str, cc: Mapping[str, Origin]) -> dict[str, Origin]:
+    """The cc stations that may read along what is on a station's queue: of a restricted one's, restricted ones only."""
+    anybody = not is_restricted(county, station)
+    return {name: origin for name, origin in cc.items() if anybody or is_restricted(county, name)}
+
+
+def is_restricted(county: CountyConfig, station: str) -> bool:
+    """Whether only restricted stations may see what is on this station's queue."""
     known = county.stations.get(station)
     return known is not None and known.restricted
 

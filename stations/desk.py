@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
@@ -22,7 +23,7 @@ from schemas.vocabulary import STATUSES
 from sinks.database import reading, writing
 from sinks.failpoints import reach
 from sinks.outbox import put, put_closure
-from sinks.station_queue import Assignment, Book, Event
+from sinks.station_queue import Assignment, Book, Event, is_restricted, read_stream
 from sinks.tables import NEVER, assignment_cc, assignments, station_events
 from stations import documents
 from stations.escalate import catch_up, count, escalate, record, settle_due
@@ -59,6 +60,8 @@ _CLAIMABLE: Final = (
     .with_for_update(skip_locked=True)
 )
 
+_ONE_TAG: Final = re.compile(r'"[^"]*"')
+
 #: What a reporter is told when a move is made; each status once.
 _TOLD: Final[dict[Move, str]] = {"acknowledge": "in_work", "start": "in_work", "resolve": "closed"}
 
@@ -71,11 +74,13 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class StreamEvent(msgspec.Struct, frozen=True):
-    """One entry of a station's stream: its gapless number, and the assignment as it is now, if the station sees it."""
+    """One entry of a station's stream: its gapless number, what is told of it, and the assignment as it is by now (None
+    where the station no longer sees it)."""
 
     number: int
     kind: str
     document: dict[str, Any]
+    now: Assignment | None
 
 
 class Desk:
@@ -127,9 +132,11 @@ class Desk:
         return principal.role in WORKERS and _in_scope(principal, item.county, (item.station, *cc))
 
     def show(self, item: Assignment, cc: Collection[str], principal: Principal) -> dict[str, Any]:
-        """An assignment as the caller sees it."""
-        offset = self.counties[item.county].offset_minutes
-        return documents.assignment(item, cc, offset, holder=self.holds(principal, item))
+        """An assignment as the caller sees it; without a `role` when it is the caller's no more."""
+        role: documents.Part | None = "cc" if self.sees(principal, item, cc) else None
+        if self.holds(principal, item):
+            role = "holder"
+        return documents.assignment(item, cc, self.counties[item.county].offset_minutes, role)
 
     # --- lists ------------------------------------------------------------------------------------------------------
 
@@ -166,7 +173,7 @@ class Desk:
             cc = _cc_of(connection, [item.id for item in found])
         shown = [self.show(item, cc[item.id], principal) for item in found[:limit]]
         for document, item in zip(shown, found, strict=False):
-            document["role"] = "holder" if item.station == station else "cc"
+            document["role"] = documents.part(item, cc[item.id], station)
         more = len(found) > limit
         return Page(tuple(shown), _cursor(found[limit - 1]) if more else None)
 
@@ -184,31 +191,30 @@ class Desk:
         """Up to `limit` events of a station's stream with number > `after`, and the number to go on from.
 
         `after` None gives none: only the number of the last one. One that was never given (the store was put back from a
-        backup) is taken for the last, so that what follows is not missed. Raises Rejected (404).
+        backup) is taken for the last, so that what follows is not missed. Each tells of the assignment as it was right
+        after it, if the station saw it then; of what has become restricted since, those who must not see it hear nothing
+        more. Raises Rejected (404).
         """
         county = self.open_queue(principal, station)
-        mine = select(station_events).where(station_events.c.station == station)
         with reading(self.engine) as connection:
-            rows = []
-            if after is not None:
-                wanted = mine.where(station_events.c.number > after).order_by(station_events.c.number).limit(limit)
-                rows = list(connection.execute(wanted).mappings())
+            rows = [] if after is None else read_stream(connection, station, after, limit)
             if not rows:
-                last = mine.with_only_columns(station_events.c.number).order_by(station_events.c.number.desc()).limit(1)
-                newest = connection.execute(last).scalar() or 0
+                mine = select(station_events.c.number).where(station_events.c.station == station)
+                newest = connection.execute(mine.order_by(station_events.c.number.desc()).limit(1)).scalar() or 0
                 return newest if after is None else min(after, newest), []
-            items = by_ids(connection, {row["assignment_id"] for row in rows})
+            items = by_ids(connection, {row.state.id for row in rows})
             cc = _cc_of(connection, list(items))
         events = []
         for row in rows:
-            item = items.get(row["assignment_id"])
-            shown = None
-            if item is not None and (item.station == station or station in cc[item.id]):
-                shown = documents.assignment(item, cc[item.id], county.offset_minutes, holder=item.station == station)
-            at = documents.moment(row["at"], county.offset_minutes)
-            document = {"number": row["number"], "kind": row["kind"], "at": at, "assignment_id": row["assignment_id"]}
-            events.append(StreamEvent(row["number"], row["kind"], {**document, "assignment": shown}))
-        return rows[-1]["number"], events
+            item, state, offset = items.get(row.state.id), row.state, county.offset_minutes
+            now = item if item is not None and documents.part(item, cc[item.id], station) else None
+            told = now is not None or (item is not None and not is_restricted(county, item.station))
+            role = documents.part(state, state.cc, station)
+            shown = documents.assignment(state, state.cc, offset, role) if told and role is not None else None
+            at = documents.moment(row.at, offset)
+            document = {"number": row.number, "kind": row.kind, "at": at, "assignment_id": state.id, "assignment": shown}
+            events.append(StreamEvent(row.number, row.kind, document, now))
+        return rows[-1].number, events
 
     # --- moves ------------------------------------------------------------------------------------------------------
 
@@ -261,7 +267,7 @@ class Desk:
         """Makes a move on one assignment and returns it as it is then.
 
         Raises Rejected, with nothing done: 404 for what the caller does not see, 403 for a cc station, 428 without
-        If-Match, 412 for a stale one, 409 (NotAllowed) with the moves that are allowed, 422 for a body that does not
+        If-Match, 400 for one without quotes, 412 for a stale one, 409 (NotAllowed) with the moves that are allowed, 422 for a body that does not
         fit.
         """
         with writing(self.engine) as connection:
@@ -347,10 +353,14 @@ def stale() -> Rejected:
 
 
 def check_match(if_match: str | None, current: Collection[object]) -> None:
-    """Raises Rejected: 428 without If-Match, 412 when it names none of the current versions."""
+    """Raises Rejected: 428 without If-Match, 400 when it is not one value in quotes, 412 when it names none of the
+    current versions."""
     if if_match is None:
         detail = 'If-Match: "<lease token>" while claimed, "<revision>" otherwise'
         raise Rejected(428, "if_match_required", "Say which version you have read", [Mistake("", detail)])
+    if not _ONE_TAG.fullmatch(if_match.strip()):
+        detail = 'the value of If-Match belongs in double quotes, one value, as the ETag gave it: If-Match: "3"'
+        raise Rejected(400, "malformed", "The header If-Match cannot be read", [Mistake("", detail)])
     if if_match.strip() not in {f'"{version}"' for version in current}:
         raise stale()
 

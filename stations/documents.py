@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,13 +17,22 @@ def moment(ms: int | None, offset_minutes: int) -> str | None:
     return None if ms is None or ms >= NEVER else format_time(ms, offset_minutes)
 
 
-def assignment(item: Assignment, cc: Iterable[str], offset_minutes: int, *, holder: bool) -> dict[str, Any]:
-    """The document `assignment.v1.json`. `holder` false: shown to a cc station, read-only."""
+#: What an assignment is to whom it is shown: its own to work on, or to read along.
+Part = Literal["holder", "cc"]
+
+
+def part(item: Assignment, cc: Iterable[str], station: str) -> Part | None:
+    """A station's part in an assignment; None for one that it does not see."""
+    return "holder" if station == item.station else "cc" if station in cc else None
+
+
+def assignment(item: Assignment, cc: Iterable[str], offset_minutes: int, role: Part | None) -> dict[str, Any]:
+    """The document `assignment.v1.json`. Without a `role`: it is told that it went away, and can read it no more."""
     lease = None
     if item.status == "claimed" and item.lease_expires is not None:
         expires = moment(item.lease_expires, offset_minutes)
         lease = {"token": item.lease_token, "expires_at": expires, "holder": item.lease_holder or ""}
-    return {
+    document = {
         "id": item.id,
         "incident_id": item.incident_id,
         "county": item.county,
@@ -42,9 +51,9 @@ def assignment(item: Assignment, cc: Iterable[str], offset_minutes: int, *, hold
         "cc": sorted(cc),
         "owner": item.owner,
         "outcome": item.outcome,
-        "role": "holder" if holder else "cc",
         "lease": lease,
     }
+    return document if role is None else {**document, "role": role}
 
 
 def event(row: Mapping[str, Any], offset_minutes: int) -> dict[str, Any]:

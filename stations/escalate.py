@@ -15,7 +15,7 @@ from sqlalchemy import BindParameter, Connection, Engine, bindparam, select
 
 from sinks.database import reading, writing
 from sinks.failpoints import reach
-from sinks.station_queue import Assignment, Book, Event
+from sinks.station_queue import Assignment, Book, Event, may_see
 from sinks.tables import assignments
 from stations.ladder import Ladders
 from stations.lifecycle import settle
@@ -55,12 +55,12 @@ def catch_up(book: Book, ladders: Ladders, item: Assignment, now: int) -> list[E
 
 
 def record(book: Book, ladders: Ladders, item: Assignment, event: Event) -> None:
-    """Records an event of the work. Who had an item that climbed goes on seeing it, unless it is restricted now."""
+    """Records an event of the work. Who had an item that climbed goes on seeing it; who may not see a restricted
+    station's does not, however it came there."""
     cc = dict(book.cc(item))
-    here = ladders.county.stations.get(item.station)
-    if event.kind == "escalated" and event.from_station is not None and not (here is not None and here.restricted):
+    if event.kind == "escalated" and event.from_station is not None:
         cc[event.from_station] = "work"
-    book.set_cc(item, cc)
+    book.set_cc(item, may_see(ladders.county, item.station, cc))
     book.record(item, event, bump=event.kind != "noted")
 
 

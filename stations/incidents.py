@@ -6,7 +6,7 @@ one transaction with its event, and comes back as revised decisions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -20,6 +20,7 @@ from schemas.vocabulary import CATEGORIES, SUBTYPES
 from sinks.database import reading, writing
 from sinks.failpoints import reach
 from sinks.outbox import derived_id, put_input
+from sinks.sink import caused_at
 from sinks.station_queue import Assignment, Book, Event, assignment_id
 from sinks.statistics import hour_start, tips_of
 from sinks.tables import assignment_events, decisions, incident_tips, incidents
@@ -73,7 +74,10 @@ class Incidents:
                     for tip in tips_of(connection, incident_id)
                     if tip["tip_id"] in latest
                 ],
-                "timeline": _timeline(history, _events(connection, incident_id), offset),
+                "timeline": [
+                    *_decided(connection, row["county"], history, offset),
+                    *(documents.event(event, offset) for event in _events(connection, incident_id)),
+                ],
                 "suggested": self._suggested(connection, principal, row, offset),
                 "linked": _linked(latest.values()),
             }
@@ -376,12 +380,16 @@ def _events(connection: Connection, incident_id: str) -> list[Mapping[str, Any]]
     return [dict(row) for row in connection.execute(wanted.order_by(assignment_events.c.number)).mappings()]
 
 
-def _timeline(history: Sequence[Decision], events: Sequence[Mapping[str, Any]], offset: int) -> list[dict[str, Any]]:
-    """Decisions as they were made, then the work: everything that happened to the incident, with its reasons."""
-    said = [
-        {
+def _decided(
+    connection: Connection, county: str, history: Sequence[Decision], offset: int
+) -> Iterator[dict[str, Any]]:
+    """Decisions as they were made, each with its reasons and the time of the record that caused it."""
+    caused = caused_at(connection, county, {decision.position for decision in history if decision.cause != "tip"})
+    for decision in history:
+        at = decision.received_at if decision.cause == "tip" else documents.moment(caused.get(decision.position), offset)
+        yield {
             "kind": "decided",
-            "at": decision.received_at if decision.cause == "tip" else None,
+            "at": at,
             "tip_id": decision.tip_id,
             "revision": decision.revision,
             "cause": decision.cause,
@@ -393,9 +401,6 @@ def _timeline(history: Sequence[Decision], events: Sequence[Mapping[str, Any]], 
             "reasons": msgspec.to_builtins(decision.reasons),
             "versions": msgspec.to_builtins(decision.versions),
         }
-        for decision in history
-    ]
-    return said + [documents.event(row, offset) for row in events]
 
 
 def _suggestions(connection: Connection, incident_id: str) -> list[Mapping[str, Any]]:

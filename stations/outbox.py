@@ -93,7 +93,7 @@ class Hook(msgspec.Struct, frozen=True):
         return f"Hook({self.station!r})"
 
 
-#: Posts a body with headers to a URL -> HTTP status; raises Unavailable when nobody answers.
+#: Posts a body with headers to a URL -> HTTP status; raises Unavailable when nobody answers, with words that are logged.
 Post = Callable[[str, Mapping[str, str], bytes], int]
 
 
@@ -268,21 +268,22 @@ class Outbox:
             headers = sign(hook.secret, f"{hook.station}/{event.number}", self._clock() // SECOND, body)
             try:
                 status = post(hook.url, headers, body)
-            except Unavailable:
-                status = 503
+            except Unavailable as error:
+                self._hold(hook, str(error))
+                return taken
             if not 200 <= status < 300:
-                self._hold(hook, status)
+                self._hold(hook, f"answered {status}")
                 return taken
             self._put_off.pop(hook, None)
             with writing(self._engine) as connection:
                 set_position(connection, "webhook", "station_events", hook.station, event.number)
         return len(events)
 
-    def _hold(self, hook: Hook, status: int) -> None:
+    def _hold(self, hook: Hook, why: str) -> None:
         _, wait = self._put_off.get(hook, (0, FIRST_WAIT_MS))
         self._put_off[hook] = (self._clock() + wait, min(wait * 2, MOST_WAIT_MS))
         if wait == FIRST_WAIT_MS:
-            _log.warning("the system of %s does not take its events (%d); it is asked again", hook.station, status)
+            _log.warning("the system of %s does not take its events: %s; it is asked again", hook.station, why)
 
     # --- rows -------------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -290,10 +290,10 @@ def run_sink(store: Store, metrics_port: int | None, ready: Callable[[], None]) 
     return 0
 
 
-def _show(item: Any, cc: Iterable[str], offset_minutes: int, holder: bool) -> dict[str, Any]:
-    from stations.documents import assignment
+def _show(item: Any, cc: Collection[str], offset_minutes: int, station: str) -> dict[str, Any]:
+    from stations.documents import assignment, part
 
-    return assignment(item, cc, offset_minutes, holder=holder)
+    return assignment(item, cc, offset_minutes, part(item, cc, station))
 
 
 def stopping() -> threading.Event:

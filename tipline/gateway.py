@@ -14,11 +14,13 @@ from schemas.codec import decode_input
 from schemas.errors import Unavailable
 from schemas.topics import TIPS
 from sinks.database import reading
+from sinks.sink import undecided
 from sinks.tables import counters
 from sinks.tokens import DatabaseAuthority
 from stations.pages import Part
 from stations.service import Service, receipt_status
 from streams.distributed.envelope import of_input
+from streams.distributed.past import ends_of
 from streams.distributed.publisher import Publisher
 from streams.distributed.relay import Positions, Relay, RelayPlan, Spool
 from streams.distributed.sink import in_force
@@ -45,6 +47,8 @@ _WATCH_S = 0.5
 #: After the last answers, which may take four seconds, so long until threads that wait for Kafka or the database are cut short.
 _STOP_S = 4.0
 _COUNTIES_EVERY = 120
+#: How often the ends of `tips` are asked for: in a thread of its own, so that no page waits for a broker that is away.
+_ENDS_S = 10.0
 
 
 class Gateway(Embedded):
@@ -85,6 +89,8 @@ class Gateway(Embedded):
         self._renew(bundles)
         self.authority = LastingAuthority(DatabaseAuthority(store.engine, now_ms))  # type: ignore[assignment]
         self._partition_of = layout.partition
+        #: Where each county's `tips` ended when last asked; None while the broker does not say.
+        self._ends: dict[str, int] | None = None
         outside = make_outside(store, self.spool.lookup)
         self.service = Service(store.engine, self.counties, now_ms, self.metrics, self._publish, outside)
         self.door = Door(
@@ -129,20 +135,29 @@ class Gateway(Embedded):
         return None
 
     def _parts(self) -> list[Part]:
-        failing = self.health.failing()
-        return [
+        failing, ends = self.health.failing(), self._ends
+        parts = [
             Part(name="intake", detail=", ".join(self.counties)),
             Part(name="spool", detail="waiting for the relay", lag=self.spool.waiting),
             Part(name="database", problem=failing.get("database")),
         ]
+        for county in self.counties:
+            if ends is None:
+                parts.append(Part(name=f"runtime {county}", problem="Kafka does not say how much waits"))
+                continue
+            with reading(self.store.engine) as connection:
+                parts.append(Part(name=f"runtime {county}", lag=undecided(connection, county, ends[county])))
+        return parts
 
     def start(self) -> None:
-        """Starts the threads: the relay's two, the stations' clock work and outbox, and the watch for what the sink writes."""
+        """Starts the threads: the relay's two, the stations' clock work and outbox, and the watches for what the sink writes and
+        what waits for the workers."""
         self._spawn("relay-log", lambda: self.relay.run_log(self._stop))
         self._spawn("relay-store", lambda: self.relay.run_store(self._stop))
         self._spawn("clockwork", lambda: self.service.run(self._stop))
         self._spawn("outbox", lambda: self.service.send(self._stop))
         self._spawn("watch", self._watch)
+        self._spawn("ends", self._ask_ends)
 
     def stop(self) -> None:
         """Ends the threads, then closes what is open. What waits in the spool is relayed after the next start."""
@@ -177,6 +192,20 @@ class Gateway(Embedded):
             if grown and seen:
                 self.service.announce(grown)
             seen = now
+
+    def _ask_ends(self) -> None:
+        """How far the workers have to go: where the log of tips ends."""
+        while True:
+            try:
+                numbers = {county: self._partition_of(county) for county in self.counties}
+                ends = ends_of(servers(self.store), TIPS, numbers.values())
+                self._ends = {county: ends[number] for county, number in numbers.items()}
+            except Exception as error:  # a figure that cannot be had ends nothing
+                if self._ends is not None:
+                    _log.warning("where the log of tips ends cannot be asked: %s", type(error).__name__)
+                self._ends = None
+            if self._stop.wait(_ENDS_S):
+                return
 
     def _look_for_counties(self) -> None:
         with reading(self.store.engine) as connection:

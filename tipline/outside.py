@@ -45,7 +45,9 @@ def post(url: str, headers: Mapping[str, str], body: bytes) -> int:
         with error:
             return error.code
     except (OSError, http.client.HTTPException) as error:
-        raise Unavailable(f"nobody answers: {type(error).__name__}") from None
+        # What failed by its kind alone: messages of TLS and of names repeat the address.
+        cause = error.reason if isinstance(error, urllib.error.URLError) and isinstance(error.reason, OSError) else error
+        raise Unavailable(f"nobody answers ({type(cause).__name__})") from None
 
 
 def check_url(url: str) -> str:

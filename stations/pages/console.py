@@ -223,9 +223,9 @@ async def _follow(visit: Visit, station: str, after: int | None) -> AsyncIterato
 
 def _urgent(station: str, events: Sequence[StreamEvent]) -> list[str]:
     """The incidents that are new on this queue, urgent and still to be claimed: what the bell is for."""
-    came = [event.document["assignment"] for event in events if event.kind in _ARRIVALS]
-    mine = [item for item in came if item is not None and item["station"] == station]
-    return sorted({item["incident_id"] for item in mine if item["urgent"] and item["status"] == "open"})
+    came = [event.now for event in events if event.kind in _ARRIVALS]
+    mine = [item for item in came if item is not None and item.station == station]
+    return sorted({item.incident_id for item in mine if item.urgent and item.status == "open"})
 
 
 def _still_there(visit: Visit) -> bool:

@@ -9,11 +9,13 @@ from starlette.routing import BaseRoute
 
 from schemas.vocabulary import Role
 from sinks.database import reading
-from stations.pages.queue import Load, by_area, loads
+from stations.pages.queue import Load, by_area, loads, unacted
 from stations.pages.shading import shaded
 from stations.pages.site import Site, Visit
 
 ROLES: Final[tuple[Role, ...]] = ("county", "admin")
+#: What nobody need act on, on one page: to look over, not to work on.
+SHORT: Final = 10
 
 
 def routes(site: Site) -> list[BaseRoute]:
@@ -26,6 +28,7 @@ def _page(visit: Visit) -> Response:
     with reading(visit.pages.desk.engine) as connection:
         found = loads(connection, county.id, now)
         areas = by_area(connection, county.id)
+        closed, following = unacted(connection, county.id, visit.after(), SHORT)
     everything = [found.get(station) or Load(station, 0, 0, 0, 0, None) for station in county.stations]
     everything += [load for name, load in found.items() if name not in county.stations]
     # What is late first, then what is oldest: the page is read from the top.
@@ -49,5 +52,7 @@ def _page(visit: Visit) -> Response:
         idle=[load.station for load in everything if not (load.open or load.work)],
         total=total,
         most=max((load.open + load.work for load in busy), default=0),
+        unacted=closed,
+        following=following,
         map=shaded(county.outlines, areas),
     )

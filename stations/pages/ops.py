@@ -1,4 +1,4 @@
-"""The ops page: the parts and how far behind they are, and dead letters to look at, replay or discard."""
+"""The ops page: the parts and how far behind they are, dead letters to look at, replay or discard, and the audit."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from starlette.routing import BaseRoute
 
 from schemas.errors import BadRecord, Rejected
 from schemas.vocabulary import Role
+from sinks.audit import audit_actions, audit_entries
 from sinks.database import reading
 from sinks.dead_letters import DeadLetter, DeadStatus, counted, find, listed
+from stations.pages import accounts
 from stations.pages.site import Site, Visit, see
 
 ROLES: Final[tuple[Role, ...]] = ("ops", "admin")
+AUDITORS: Final[tuple[Role, ...]] = ("admin",)
 STATUSES: Final = ("kept", "replayed", "discarded")
 #: Dead letters on one page, and bytes of one that are shown.
 PAGE: Final = 50
@@ -21,9 +24,10 @@ MOST_BYTES: Final = 8_000
 
 
 def routes(site: Site) -> list[BaseRoute]:
-    """`/ops`."""
+    """`/ops` and what lies below it."""
     return [
         site.route("/ops", _page, roles=ROLES),
+        site.route("/ops/audit", _audit, roles=AUDITORS),
         site.route("/ops/letters/{id}", _letter, "POST", roles=ROLES),
         site.route("/ops/letters/{id}/replay", _replay, "POST", roles=ROLES),
         site.route("/ops/letters/{id}/discard", _discard, "POST", roles=ROLES),
@@ -35,7 +39,7 @@ def _page(visit: Visit) -> Response:
     chosen = cast(DeadStatus, status if status in STATUSES else "kept")
     county = visit.principal.county
     with reading(visit.pages.desk.engine) as connection:
-        letters = listed(connection, status=chosen, county=county, after=_after(visit), limit=PAGE + 1)
+        letters = listed(connection, status=chosen, county=county, after=visit.after(), limit=PAGE + 1)
         figures = counted(connection)
     by_status = {name: sum(n for (_, of), n in figures.items() if of == name) for name in STATUSES}
     more = letters[PAGE - 1] if len(letters) > PAGE else None
@@ -51,9 +55,21 @@ def _page(visit: Visit) -> Response:
     )
 
 
-def _after(visit: Visit) -> tuple[int, str] | None:
-    at, _, identity = visit.asked("after", 80).partition(".")
-    return (int(at), identity) if at.isdecimal() and len(at) < 16 and identity else None
+def _audit(visit: Visit) -> Response:
+    """Who saw or changed what. An entry names no county, so an administrator of one among several is shown none."""
+    if visit.principal.county is not None and len(visit.pages.desk.counties) > 1:
+        raise Rejected(403, "forbidden", "The audit is the whole installation's")
+    before = visit.asked("before", 15)
+    with reading(visit.pages.desk.engine) as connection:
+        actions = audit_actions(connection)
+        action = visit.asked("action") if visit.asked("action") in actions else None
+        start = int(before) if before.isascii() and before.isdecimal() else None
+        rows = audit_entries(connection, action=action, before=start, limit=PAGE + 1)
+        names = accounts.colleagues(connection, {row.actor for row in rows})
+    following = rows[PAGE - 1].seq if len(rows) > PAGE else None
+    return visit.site.render(
+        visit, "audit.html", rows=rows[:PAGE], names=names, actions=actions, chosen=action, following=following
+    )
 
 
 def _found(visit: Visit) -> DeadLetter:

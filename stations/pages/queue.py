@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, tuple_
 
-from sinks.tables import NEVER, assignment_cc, assignments, incident_tips
+from sinks.tables import NEVER, assignment_cc, assignments, incident_tips, incidents
 
 LIVE: Final = ("open", "claimed", "acknowledged", "in_progress")
 #: What the tabs show; each a set of statuses.
@@ -208,3 +208,18 @@ def by_area(connection: Connection, county: str) -> dict[str, int]:
         if township.count("/"):
             found[township] = found.get(township, 0) + int(n)
     return found
+
+
+def unacted(
+    connection: Connection, county: str, after: tuple[int, str] | None, limit: int
+) -> tuple[list[dict[str, Any]], str | None]:
+    """A page of the incidents on which nobody need act, the newest first, and the cursor of the next."""
+    table = incidents.c
+    wanted = select(*(table[name] for name in ("incident_id", "category", "subtype", "area", "title", "corroborations", "received_at")))
+    wanted = wanted.where(table.county == county, table.no_action.is_(True), table.tips > 0, table.merged_into.is_(None))
+    if after is not None:
+        wanted = wanted.where(tuple_(table.received_at, table.incident_id) < after)
+    ordered = wanted.order_by(table.received_at.desc(), table.incident_id.desc()).limit(limit + 1)
+    rows = [dict(row) for row in connection.execute(ordered).mappings()]
+    last = rows[limit - 1] if len(rows) > limit else None
+    return rows[:limit], None if last is None else f"{last['received_at']}.{last['incident_id']}"

@@ -24,6 +24,18 @@ SOON_MS: Final = HOUR
 _SAYS = re.compile(r"(\w+) says ([\w/-]+)(?:, at the border of (.+))?")
 _OUTSIDE = re.compile(r"(\w+) lies outside the county(?:, near (.+))?")
 _FITS = re.compile(r"(\w+) fits (.*)")
+#: What is said of a record that cannot be read or decided.
+_FAULTS: Final = (
+    ("missing", re.compile(r"Object missing required field `(?P<field>[^`]+)`(?: - at `(?P<at>.+)`)?")),
+    ("unknown", re.compile(r"Object contains unknown field `(?P<field>[^`]+)`(?: - at `(?P<at>.+)`)?")),
+    ("kind", re.compile(r"Expected `(?P<wanted>[^`]+)`, got `(?P<got>[^`]+)`(?: - at `(?P<at>.+)`)?")),
+    ("wanted", re.compile(r"Expected `(?P<wanted>[^`]+)`(?: - at `(?P<at>.+)`)?")),
+    ("value", re.compile(r"Invalid .*?(?: - at `(?P<at>[^`]+)`)?")),
+    ("county", re.compile(r"a record of another county in the input of (?P<county>\S+)")),
+    ("later", re.compile(r"a later version of tipline wrote it")),
+    ("header", re.compile(r"the header (?P<name>\S+) is missing or is not like 1/3")),
+    ("error", re.compile(r"(?P<name>\w+)")),
+)
 #: What `area_known` of a rule asks for.
 _KNOWN: Final = {number: name for name, number in KNOWN.items()}
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -139,6 +151,24 @@ class Shown:
             return self.t("who.somebody")
         of = self.station(known.station) if known.station else self.word("role", known.role)
         return known.name or self.t("who.colleague", of=of)
+
+    def fault(self, detail: str) -> str:
+        """What a dead letter's detail says; as it is where it says something else."""
+        for key, pattern in _FAULTS:
+            if (found := pattern.fullmatch(detail)) is not None:
+                given = {name: value or "" for name, value in found.groupdict().items()}
+                at = given.pop("at", "").removeprefix("$.")
+                given |= {"county": self.county(given["county"])} if "county" in given else {}
+                said = self.t(f"fault.{key}", **given)
+                return self.t("fault.at", fault=said, at=at) if at else said
+        return detail
+
+    def noted(self, detail: str) -> str:
+        """What an entry of the audit says beside its subject."""
+        known = {"role": lambda name: self.word("role", name), "station": self.station, "county": self.county}
+        given = {name: value for name, value in msgspec.json.decode(detail).items() if value is not None}
+        said = [f"{self.word('noted', name)}: {known.get(name, str)(value)}" for name, value in given.items()]
+        return ("; " if self.lang == "en" else "；").join(said)
 
     # --- times --------------------------------------------------------------------------------------------------------
 

@@ -199,6 +199,11 @@ class Visit:
         value = self.request.query_params.get(name, "").strip()
         return value if len(value) <= most and "\0" not in value else ""
 
+    def after(self) -> tuple[int, str] | None:
+        """Where a list that is read from the newest goes on: (ms, id) of the last one shown before; None at its start."""
+        at, _, identity = self.asked("after", 80).partition(".")
+        return (int(at), identity) if at.isdecimal() and len(at) < 16 and identity else None
+
     def county(self) -> County:
         """The county that the visitor works in or, outside, chose by `?county=`."""
         counties = self.pages.desk.counties

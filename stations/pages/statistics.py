@@ -21,20 +21,8 @@ from stations.status import columns, figures, settled_by_level
 
 #: Days that may be chosen; 0 is all there is.
 SPANS: Final = (7, 30, 90, 365, 0)
-#: What may be taken away.
-DOWNLOADS: Final = (
-    "category",
-    "subtype",
-    "township",
-    "area",
-    "hour",
-    "day",
-    "hour_of_day",
-    "channel",
-    "link",
-    "station",
-    "level",
-)
+#: What may be taken away: the page is of one county, and knows who settled what besides.
+DOWNLOADS: Final = (*(name for name in statistics.GROUPS if name != "county"), "level")
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 

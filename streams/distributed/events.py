@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import Engine, select, update
 
 from schemas.errors import Unavailable
 from schemas.times import format_time
 from schemas.topics import ASSIGNMENTS, queue_topic
 from sinks.database import reading, writing
 from sinks.sink import position, set_position
-from sinks.station_queue import Assignment
-from sinks.tables import assignment_events, station_events
+from sinks.station_queue import Assignment, is_restricted, read_stream
+from sinks.tables import assignment_events
 from streams.distributed.envelope import headers
 from streams.distributed.publisher import Publisher
 from streams.ports import Clock
@@ -33,14 +33,8 @@ _LIMIT: Final = 500
 _IDLE_S: Final = 0.5
 _PUT_OFF_MS: Final = 60_000
 
-#: An assignment as `assignment.v1.json`: (assignment, cc stations, county's UTC offset in minutes, whether shown to its holder).
-Show = Callable[[Assignment, Iterable[str], int, bool], dict[str, Any]]
-
-
-class _State(Assignment, kw_only=True):
-    """What an event carries of its assignment."""
-
-    cc: dict[str, str] = msgspec.field(default_factory=dict)
+#: An assignment as `assignment.v1.json`: (assignment, cc stations, county's UTC offset in minutes, the station it is shown to).
+Show = Callable[[Assignment, Collection[str], int, str], dict[str, Any]]
 
 
 class EventRelay:
@@ -106,36 +100,21 @@ class EventRelay:
     def _queue(self, county: County, station: str) -> int:
         with reading(self._engine) as connection:
             after = position(connection, _CONSUMER, "station_events", station)
-            rows = _stream(connection, station, after)
+            rows = read_stream(connection, station, after, _LIMIT)
         if not rows:
             return 0
         made = []
         for row in rows:
-            item = msgspec.json.decode(row["state"], type=_State)
-            document = self._show(item, item.cc, county.offset_minutes, item.station == station)
-            at = format_time(row["at"], county.offset_minutes)
-            made.append((item.id.encode(), msgspec.json.encode(document), headers("assignment", f"{station}/{row['number']}", county.id, at)))
+            item, at = row.state, format_time(row.at, county.offset_minutes)
+            if is_restricted(county, item.station) and station not in (item.station, *item.cc):
+                continue  # It went where this station must not look: what became of it is not told.
+            document = self._show(item, item.cc, county.offset_minutes, station)
+            made.append((item.id.encode(), msgspec.json.encode(document), headers("assignment", f"{station}/{row.number}", county.id, at)))
         self._publisher.send(queue_topic(station), 0, made)
         with writing(self._engine) as connection:
-            set_position(connection, _CONSUMER, "station_events", station, rows[-1]["number"])
+            set_position(connection, _CONSUMER, "station_events", station, rows[-1].number)
         return len(rows)
 
     def _offset(self, county: str) -> int:
         known = self._counties().get(county)
         return known.offset_minutes if known is not None else 0
-
-
-def _stream(connection: Connection, station: str, after: int) -> Sequence[dict[str, Any]]:
-    joined = station_events.join(
-        assignment_events,
-        (assignment_events.c.assignment_id == station_events.c.assignment_id) & (assignment_events.c.number == station_events.c.event_number),
-    )
-    wanted = (
-        select(station_events.c.number, station_events.c.assignment_id, station_events.c.at, assignment_events.c.state)
-        .select_from(joined)
-        .where(station_events.c.station == station, station_events.c.number > after)
-        .order_by(station_events.c.number)
-        .limit(_LIMIT)
-    )
-    return [dict(row) for row in connection.execute(wanted).mappings()]
-

@@ -9,7 +9,7 @@ left it reads nothing at all.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from kafka import KafkaConsumer, TopicPartition
@@ -41,12 +41,16 @@ def consumer(servers: Sequence[str]) -> Any:
 
 def end_of(servers: Sequence[str], topic: str, partition: int) -> int:
     """The offset that the next record of a partition will have. Raises NoBroker."""
+    return ends_of(servers, topic, [partition])[partition]
+
+
+def ends_of(servers: Sequence[str], topic: str, partitions: Collection[int]) -> dict[int, int]:
+    """The same of several partitions at once."""
     with reaching(servers):
         reader = consumer(servers)
         try:
-            part = TopicPartition(topic, partition)
-            end: int = reader.end_offsets([part])[part]
-            return end
+            ends = reader.end_offsets([TopicPartition(topic, number) for number in partitions])
+            return {part.partition: end for part, end in ends.items()}
         finally:
             reader.close()
 

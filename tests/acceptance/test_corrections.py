@@ -53,6 +53,23 @@ def test_a_merge_comes_back_as_revisions_queue_and_statistics(town: Town) -> Non
         assert town.call("GET", f"/v1/receipts/{tip['receipt']}", town.token("admin")).json["status"] == "in_work"
 
 
+def test_whatever_revised_a_decision_the_timeline_says_when(town: Town) -> None:
+    first, _ = two(town)
+    name = first["incident_id"]
+    town.ahead += HOUR
+    late = town.tip(FEUD, source="wechat:xiliangwa-4")
+    assert late["incident_id"] == name
+    town.ahead += HOUR
+    town.correct(name, "relabel", category="theft", subtype="other")
+    town.work()
+    timeline = town.incident(name)["timeline"]
+    decided = [entry for entry in timeline if entry["kind"] == "decided"]
+    (corrected,) = [entry for entry in timeline if entry["kind"] == "corrected"]
+    assert {entry["cause"] for entry in decided} == {"tip", "late_tip", "relabel"}
+    assert {entry["at"] for entry in decided if entry["cause"] == "late_tip"} == {late["received_at"]}
+    assert {entry["at"] for entry in decided if entry["cause"] == "relabel"} == {corrected["at"]}
+
+
 def test_opposite_merges_at_once_leave_one_incident_with_all_tips(town: Town) -> None:
     first, second = two(town)
     a, b = first["incident_id"], second["incident_id"]

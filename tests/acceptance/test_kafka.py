@@ -30,7 +30,9 @@ from tests.acceptance.lab import COMPOSE, Child, KafkaLog, Lab, wipe
 from tests.contracts.homes import Embedded, Rows, rows_of
 from tests.contracts.test_pipeline import POISON
 from tests.kafka_fixtures import Broker
+from tests.pages_made import Browser
 from tests.tips_made import tips
+from tests.waiting import until
 from tipline.county import county_digest, load_county
 from tipline.model import load_model
 from tipline.verify import Replay, first_changes, verify
@@ -457,6 +459,28 @@ def test_a_gateway_accepts_while_broker_and_database_are_away_and_its_spool_goes
     lab.wait_for_tips(count + 1)
     assert len(lab.decided()) == count + 1
     assert (gateway.stop(), other.stop()) == (0, 0)
+
+
+def test_a_gateway_tells_what_the_workers_have_still_to_decide(lab: Lab) -> None:
+    def waiting() -> str:
+        row = re.search(r"判定 · 安平县</th>.*?<td class=\"num[^>]*>([^<]*)</td>", browser.get("/ops").text, re.DOTALL)
+        return row.group(1) if row is not None else ""
+
+    lab.topics()
+    _, url = lab.gateway()
+    browser = Browser(int(url.rpartition(":")[2]))
+    browser.log_in(lab.token())
+    for number in range(3):
+        assert lab.post(url, {"text": f"第{number}处井盖没了", "source": "wechat:a", "message_id": str(number)})[0] == 202
+    until(lambda: waiting() == "5", 90)  # the county and the model too
+    lab.sink()
+    lab.worker()
+    until(lambda: waiting() == "0", 90)
+    lab.broker.kill()
+    until(lambda: waiting() == "–", 90)
+    assert "Kafka 没有答复" in browser.get("/ops").text
+    lab.broker.start()
+    until(lambda: waiting() == "0", 90)
 
 
 # --- refusals ----------------------------------------------------------------------------------------------------------------

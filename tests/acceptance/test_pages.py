@@ -25,11 +25,12 @@ from starlette.routing import Route
 
 from producers.client import Untrusted
 from producers.parsing import Parsed
-from schemas.codec import encode
+from schemas.codec import decode_input, encode
+from schemas.errors import BadRecord
 from schemas.records import Tip
 from schemas.times import DAY, MINUTE, format_time
 from schemas.vocabulary import CATEGORIES, ROLES, STATUSES, SUBTYPES
-from sinks.audit import newest
+from sinks.audit import append, audit_entries
 from sinks.database import reading, writing
 from sinks.dead_letters import DeadLetter, keep, listed
 from sinks.station_queue import assignment_id
@@ -38,6 +39,7 @@ from sinks.tables import NEVER, assignments
 from sinks.tokens import revoke
 from stations.lifecycle import MOVES, RETURN_REASONS
 from stations.pages import Site, accounts, hotline, page_routes
+from stations.pages import county as county_page
 from stations.pages import incident as incident_page
 from stations.pages.report import SOURCE
 from stations.pages.session import HOMES
@@ -673,6 +675,26 @@ def test_a_queue_of_ten_thousand_is_quick(house: House) -> None:
         connection.execute(assignments.delete().where(assignments.c.title.startswith("大队列")))
 
 
+def test_what_nobody_need_act_on_is_listed_for_the_county(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(county_page, "SHORT", 2)
+    made = [house.tell(f"{town}组织志愿者开展反诈宣传活动，发放传单") for town in ("大何庄乡", "马店镇", "南王庄镇", "东黄城镇")]
+    made.append(house.tell("程油子乡开展交通安全宣传活动，想参加的打13900010012"))
+    county = logged_in(house, "county")
+    path, seen = "/county", list[str]()
+    for _ in range(9):
+        page = unescape(county.get(path).text).partition('id="no-action"')[2]
+        seen += re.findall(r'href="/console/incidents/([0-9a-f-]{36})"', page)
+        assert "13900010012" not in page
+        following = re.search(r'href="([^"]+)#no-action" rel="next"', page)
+        if following is None:
+            break
+        path = following.group(1)
+    wanted = made[::-1]
+    assert [one for one in seen if one in wanted] == wanted and len(set(seen)) == len(seen)
+    shown = county.get(f"/console/incidents/{wanted[0]}")
+    assert shown.status == 200 and "不需要办理" in shown.text and "13900010012" not in shown.text
+
+
 def test_the_hotline_desk_works_without_a_script(house: House) -> None:
     house.tell("东关小区三号楼煤气味很大", place={"area": "anping/anping"})
     operator = logged_in(house, "hotline")
@@ -802,7 +824,7 @@ def test_what_is_dealt_with_is_not_dealt_with_again(tmp_path: Path) -> None:
     told = run("replay", two, code=1)
     assert f"{two}: was discarded before" in told and told.endswith("0 replayed\n") and store.intake.end("anping") == end
     with reading(store.engine) as connection:
-        acts = [(row.action, row.subject) for row in newest(connection)]
+        acts = [(row.action, row.subject) for row in audit_entries(connection)[::-1]]
     assert acts == [("dead_letter.replayed", one), ("dead_letter.discarded", two)]
     store.close()
 
@@ -926,6 +948,69 @@ def test_reports_come_from_the_public_source(house: House) -> None:
     assert tuple(row) == (SOURCE, "web")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("raw", "zh", "en"),
+    [
+        (b"{}", "缺少字段 type", "the field type is missing"),
+        (b'{"type": "none"}', "type：值不合规定", "type: the value does not fit"),
+        (b'{"type": "tip", "county": 1}', "county：应为 str，实为 int", "county: should be str, is int"),
+        (b'{"type": 1}', "type：应为 str", "type: should be str"),
+        (b"[]", "应为 object，实为 array", "should be object, is array"),
+        (b"{", "程序报错 DecodeError", "the program failed with DecodeError"),
+    ],
+)
+def test_why_a_record_is_a_dead_letter_is_told_in_words(house: House, raw: bytes, zh: str, en: str) -> None:
+    with pytest.raises(BadRecord) as caught:
+        decode_input(raw)
+    told = [Shown(lang, house.embedded.counties, 0).fault(caught.value.detail) for lang in ("zh", "en")]
+    assert told == [zh, en]
+
+
+def test_a_fault_of_ours_is_told_in_words_and_what_is_unknown_as_it_is(house: House) -> None:
+    shown = Shown("zh", house.embedded.counties, 0)
+    assert shown.fault("a record of another county in the input of anping") == "是别县的记录，却在安平县的输入中"
+    assert shown.fault("the header ce_part is missing or is not like 1/3").startswith("消息头 ce_part")
+    assert shown.fault("KeyError") == "程序报错 KeyError"
+    assert shown.fault("something: else") == "something: else"
+
+
+# --- the audit --------------------------------------------------------------------------------------------------------
+
+
+def test_the_audit_is_read_by_act_and_page_by_page(house: House) -> None:
+    def keep(action: str, subject: str, detail: dict[str, str] | None = None) -> None:
+        with writing(house.store.engine) as connection:
+            append(connection, at=house.pages.clock(), actor="cli", action=action, subject=subject, detail=detail)
+
+    keep("identity.reveal", "the-tip", {"reason": "回访"})
+    for number in range(60):
+        keep("token.revoke", f"token-{number}")
+    keep("user.create", "小王", {"role": "station", "station": STATION})
+    admin = logged_in(house, "admin")
+    assert '"/ops/audit"' in admin.get("/ops").text and '"/ops/audit"' not in logged_in(house, "ops").get("/ops").text
+    newest = unescape(admin.get("/ops/audit").text)
+    assert newest.index("小王") < newest.index("token-59") and "角色: 站点；站点: " in newest and "本机命令" in newest
+    first = unescape(admin.get("/ops/audit?action=token.revoke").text)
+    following = re.search(r'href="([^"]+)" rel="next"', first)
+    assert following is not None
+    second = admin.get(following.group(1)).text
+    assert "小王" not in first and first.count("吊销令牌</th>") == 50
+    seen = re.findall(r">(token-\d+)<", first + second)
+    assert seen[:60] == [f"token-{number}" for number in reversed(range(60))]
+    only = admin.get("/ops/audit?action=identity.reveal").text
+    assert "the-tip" in only and "原因: 回访" in only and "token-59" not in only
+    assert admin.get("/ops/audit?before=x&action=nothing").status == 200
+    english = logged_in(house, "admin", "en").get("/ops/audit?action=user.create").text
+    assert "a command on the machine" in english and "role: station; station: " in english
+
+
+def test_every_act_of_the_audit_has_its_word() -> None:
+    root = Path(str(TEMPLATES)).parents[2]
+    sources = [entry.read_text("utf-8") for room in ("tipline", "stations", "producers", "sinks") for entry in (root / room).rglob("*.py")]
+    acts = {act for source in sources for act in re.findall(r'"((?:dead_letter|identity|token|user)\.[a-z]+)"', source)}
+    assert len(acts) > 8 and {act for act in acts if f"act.{act}" not in WORDS} == set()
+
+
 # --- words ------------------------------------------------------------------------------------------------------------
 
 #: What stands in English on a Chinese page and the other way round: names of things, not words.
@@ -1010,6 +1095,7 @@ def test_every_word_stands_in_both_languages_with_the_same_values() -> None:
             "stats.one_day",
             "incident.held_until",
             "why.place.given",
+            "fault.at",
         ), key
         assert not re.search(r"[\u4e00-\u9fff]", en) or key == "site.other_language", key
 

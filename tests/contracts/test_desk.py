@@ -29,10 +29,14 @@ from stations.escalate import BATCH
 from stations.lifecycle import MOVES, RETURN_REASONS, NotAllowed, return_reason
 from stations.outbox import TURN_MS, Hook, Outbox
 from stations.status import of_incident, of_tip, settled_by_level
+from streams.distributed.events import EventRelay
 from streams.ports import Principal, Reply
 from streams.stages.county import County
 from tests.contracts.made import COUNTY, START, anping, decision, ident, revised
 from tests.contracts.office import LIUCHU, MEDIATION, OFFICER, POLICE, Office, station
+from tests.ports import free_port
+from tipline.distributed import _show
+from tipline.outside import post
 
 
 @pytest.fixture(scope="module")
@@ -198,8 +202,11 @@ def test_if_match_is_required_and_must_fit(office: Office) -> None:
         office.move("a", "note", match=None, text="x")
     with refused(412):
         office.move("a", "note", match='"7"', text="x")
-    with refused(412):
-        office.move("a", "note", match="1", text="x")
+    for unquoted in ("1", 'W/"1"', "*", '"1", "2"', '"1'):
+        with pytest.raises(Rejected) as caught:
+            office.move("a", "note", match=unquoted, text="x")
+        assert caught.value.status == 400
+        assert "double quotes" in caught.value.mistakes[0].detail
     token = office.claim(POLICE)[0]["lease"]["token"]
     with refused(412):
         office.move("a", "acknowledge", match='"1"')
@@ -357,6 +364,57 @@ def test_restricted_items_stay_among_the_restricted(office: Office) -> None:
         office.move("a", "return", reason="属地不符")
     office.tick(START + 3 * DAY)
     assert (office.row("a")["station"], office.kinds("a")[-1]) == ("drug-county", "overdue")
+
+
+def test_whoever_hands_an_item_on_is_not_promised_to_read_along(office: Office) -> None:
+    office.decide(police("a", "a", cc=(MEDIATION,)), police("b", "b", position=2))
+    for incident, wanted in (("a", "supervision-county"), ("b", "police-madian")):
+        moved = office.move(incident, "transfer", station=wanted, reason="与我所有关")
+        assert moved["station"] == wanted and "role" not in moved
+        assert not mistakes("assignment", moved)
+        for who in (POLICE, MEDIATION):
+            with refused(404):
+                office.desk.get(station(who), moved["id"])
+            with refused(404):
+                office.incidents.get(station(who), ident(incident))
+
+
+def test_a_later_tip_lets_nobody_read_along_what_was_handed_to_a_restricted_station(office: Office) -> None:
+    first = police("a", "a", cc=(MEDIATION,))
+    office.decide(first)
+    office.move("a", "transfer", station="supervision-county", reason="与我所有关")
+    more = police("b", "a", cc=("county-triage",), station="police-madian", link="duplicate", corroborations=2, position=2)
+    office.decide(revised(first, cause="late_tip", cc=more.cc, station=more.station, corroborations=2, position=2), more)
+    assert (office.row("a")["station"], office.row("a")["corroborations"]) == ("supervision-county", 2)
+    for who in (POLICE, MEDIATION, "police-madian", "county-triage"):
+        with refused(404):
+            office.incidents.get(station(who), ident("a"))
+
+
+def test_a_stations_topic_tells_what_went_and_nothing_of_what_became_restricted(office: Office) -> None:
+    office.decide(police("a", "a", station="police-anping"), police("b", "b", station="police-anping", position=2))
+    office.move("a", "transfer", station="supervision-county", reason="x")
+    office.move("b", "transfer", station=POLICE, reason="x")
+    topics = Topics()
+    events = EventRelay(office.engine, topics, lambda: {COUNTY: office.county}, _show, lambda: office.now)  # type: ignore[arg-type]
+    events.run_once()
+    told = [msgspec.json.decode(value) for value in topics.sent["queue.police-anping"]]
+    assert [(item["incident_id"], item["station"], item.get("role")) for item in told] == [
+        (ident("a"), "police-anping", "holder"),
+        (ident("b"), "police-anping", "holder"),
+        (ident("b"), POLICE, None),
+    ]
+    assert events.run_once() == 0
+
+
+class Topics:
+    """A broker that keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.sent: dict[str, list[bytes]] = {}
+
+    def send(self, topic: str, partition: int, records: Any) -> None:
+        self.sent.setdefault(topic, []).extend(value for _, value, _ in records)
 
 
 # --- clocks and the ladder: rows 5, 6, 9, 27, 29
@@ -977,6 +1035,50 @@ def test_a_stations_own_system_hears_every_event_once_in_order_and_signed(office
     assert out.hook(office.desk, hook, post) == 1
     assert [headers["webhook-id"] for headers in got] == [f"{POLICE}/{n}" for n in (1, 2, 3)]
     assert out.hook(office.desk, Hook("police-nowhere", hook.url, b"x"), post) == 0
+
+
+def test_a_system_that_nobody_serves_is_logged_as_what_it_is(office: Office, caplog: pytest.LogCaptureFixture) -> None:
+    office.decide(police("a", "a"))
+    hook = Hook(POLICE, f"http://127.0.0.1:{free_port()}/hook?key=s3cret", b"secret")
+    assert outbox(office).hook(office.desk, hook, post) == 0
+    (told,) = [record.getMessage() for record in caplog.records if record.name == "tipline.stations"]
+    assert POLICE in told and "nobody answers (ConnectionRefusedError)" in told
+    assert "503" not in told and "s3cret" not in told and "127.0.0.1" not in told
+
+
+def test_an_event_tells_of_the_assignment_as_it_was_right_after_it(office: Office) -> None:
+    office.decide(police("a", "a"))
+    office.claim(POLICE)
+    office.move("a", "acknowledge")
+    office.move("a", "transfer", station="police-madian", reason="x")
+    _, events = office.desk.stream(station(POLICE), POLICE, 0)
+    told = [(event.kind, event.document["assignment"]) for event in events]
+    assert [(kind, was and (was["station"], was["status"], was["revision"])) for kind, was in told] == [
+        ("dispatched", (POLICE, "open", 1)),
+        ("claimed", (POLICE, "claimed", 2)),
+        ("acknowledged", (POLICE, "acknowledged", 3)),
+        ("transferred", None),
+    ]
+    assert told[1][1]["lease"]["token"] == 2 and told[2][1]["lease"] is None
+    assert [event.now for event in events] == [None] * 4
+    hook, got = Hook(POLICE, "https://station.example/hook", b"secret"), list[Any]()
+
+    def post(url: str, headers: Any, body: bytes) -> int:
+        got.append(msgspec.json.decode(body)["data"])
+        return 204
+
+    assert outbox(office).hook(office.desk, hook, post) == 4
+    assert got == [event.document for event in events]
+
+
+def test_of_what_became_restricted_a_late_event_tells_nothing(office: Office) -> None:
+    first = police("a", "a", category="safety_hazard", subtype="drug_plant")
+    office.decide(first)
+    office.decide(revised(first, cause="relabel", route_id="restricted-drug", station="drug-county", position=2))
+    _, events = office.desk.stream(station(POLICE), POLICE, 0)
+    assert [(event.kind, event.document["assignment"]) for event in events] == [("dispatched", None), ("rerouted", None)]
+    _, events = office.desk.stream(station("drug-county"), "drug-county", 0)
+    assert [event.document["assignment"]["station"] for event in events] == ["drug-county"]
 
 
 def test_a_receipts_status_follows_the_work_through_merges(office: Office) -> None:

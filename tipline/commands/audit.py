@@ -34,14 +34,14 @@ def list_(settings: Settings, since: str | None, limit: int | None, as_json: boo
     import orjson
 
     from schemas.times import format_time
-    from sinks.audit import newest
+    from sinks.audit import audit_entries
     from sinks.database import reading
     from tipline.store import Store
 
     start = moment("--since", since)
     store = Store(settings, create=False)
     with reading(store.engine) as connection:
-        found = newest(connection, since=start, limit=limit)
+        found = audit_entries(connection, since=start, limit=limit)[::-1]
     if as_json:
         plain = [
             {

@@ -240,12 +240,13 @@ def _ends(store: Store) -> dict[str, int]:
     if not store.settings.log:
         return {county: store.intake.end(county) for county in store.intake.counties()}
     from schemas.topics import TIPS
-    from streams.distributed.past import end_of
+    from streams.distributed.past import ends_of
     from streams.distributed.topics import read_layout
     from tipline.distributed import servers
 
     known = read_layout(servers(store)).partitions
-    return {county: end_of(servers(store), TIPS, partition) for county, partition in known.items()}
+    ends = ends_of(servers(store), TIPS, known.values())
+    return {county: ends[partition] for county, partition in known.items()}
 
 
 def _audit(store: Store) -> Finding:
