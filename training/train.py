@@ -46,7 +46,7 @@ LINEAR_SHARE = 0.5
 NETWORK_SHARE = (1 - LINEAR_SHARE) / len(SEEDS)
 #: A missed urgent tip is worse than one too many: recall counts this much more than precision, and most where lives are
 #: at stake and few words say so.
-URGENT_BETA = {"dispute": 1.5, "fraud": 1.5, "theft": 1.5, "safety_hazard": 3.0, "other": 1.5}
+URGENT_BETA = {"dispute": 1.5, "fraud": 1.5, "theft": 1.5, "safety_hazard": 2.5, "other": 1.5}
 
 
 class Example(NamedTuple):
@@ -201,7 +201,7 @@ def held_out(examples: list[Example]) -> list[Answer]:
             said = int(category[i].argmax())
             within = [k for k, other in enumerate(LEAVES) if other.startswith(CATEGORIES[said] + "/")]
             subtype_right = LEAVES[max(within, key=lambda k, i=i: leaf[i, k])] == e.leaf
-            rule = cues.urgency(e.text)
+            rule = cues.urgency(e.text, CATEGORIES[said])
             urgency = float(urgent[i]) if rule is None else float(rule.urgent)
             truth = CATEGORIES.index(name)  # type: ignore[arg-type]
             concrete = name != "other"

@@ -17,6 +17,7 @@ from stations.lifecycle import RETURN_REASONS
 from stations.pages.accounts import Colleague
 from stations.pages.words import WORDS, Lang, translate
 from streams.stages.county import KNOWN, County, Route
+from streams.stages.locate import UNKNOWN_AREA
 
 #: What is due within this time is shown as soon due.
 SOON_MS: Final = HOUR
@@ -300,6 +301,10 @@ class Shown:
             return self.t("why.hint", category=self.word("category", cue))
         if kind == "incident":
             return self.t("why.incident", n=cue.partition(" ")[0])
+        if kind == "context":
+            alone, _, sure = cue.rpartition(" ")
+            category, _, subtype = alone.partition("/")
+            return self.t("why.context", kind=self.kind(category, subtype or None).lower(), sure=f"{float(sure):.0%}")
         if kind == "recurrence" and cue == "closed before":
             return self.t("why.closed_before")
         if kind == "correction":
@@ -309,6 +314,8 @@ class Shown:
         return self.t(key, cue=self._cue(cue)) if key in WORDS else f"{cue} {detail}".strip()
 
     def _place_reason(self, cue: str, detail: str) -> str:
+        if detail == UNKNOWN_AREA:
+            return self.t("why.place.unknown", cue=cue)
         for pattern, key in ((_SAYS, "says"), (_OUTSIDE, "outside"), (_FITS, "fits")):
             found = pattern.fullmatch(detail)
             if found is None:

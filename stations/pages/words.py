@@ -616,6 +616,10 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "why.clamped": ("报送的时间不合理，已按收到时间修正", "the time given is implausible and was set by the receipt"),
     "why.normalise": ("是转发的消息", "a forwarded message"),
     "why.group": ("与另一条线索说的是同一件事（把握 {cue}）", "tells of the same incident as another tip ({cue} sure)"),
+    "why.context": (
+        "单看这条像是{kind}（{sure}），不够确定，随本事件归类",
+        "by itself it reads like {kind} ({sure}): not sure enough, so it is taken for what its incident is",
+    ),
     "why.incident": ("本事件共 {n} 条线索，合起来判断", "{n} tips of this incident, judged together"),
     "why.recurrence": ("同样的当事人以前出过事：{cue}", "the same people had an incident before: {cue}"),
     "why.closed_before": ("同一件事以前办结过，又发生了", "the same thing was closed before and is back"),
@@ -623,6 +627,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "why.pattern": ("同一套路，多名受害人：只关联，不合并", "one script, several victims: linked, not merged"),
     "why.correction": ("人工更正了{fields}", "a person set {fields}"),
     "why.place.says": ("{evidence}“{cue}”指向{area}", "{evidence} “{cue}” says {area}"),
+    "why.place.unknown": ("辖区“{cue}”不在本县名录里，按文字理解", "the area “{cue}” is none of this county's, and is read as words"),
     "why.place.given": ("{evidence}：{area}", "{evidence}: {area}"),
     "why.place.source": ("这个来源通常报{area}的事", "this source usually tells of {area}"),
     "why.place.border": ("{evidence}“{cue}”指向{area}，靠近{border}的边界", "{evidence} “{cue}” says {area}, at the border of {border}"),

@@ -309,12 +309,12 @@ def classify(model: Model, text: str, channel: str = "volunteer", hint: Category
 
 
 def _urgent(
-    model: Model, probability: float, text: str, category: str, subtype: str | None
+    model: Model, probability: float, text: str, category: Category, subtype: str | None
 ) -> tuple[bool, Reason | None]:
     """A rule that is certain, else the model."""
     if subtype in ("publicity", "noise"):
         return False, None
-    rule = cues.urgency(text)
+    rule = cues.urgency(text, category)
     if rule is not None:
         return rule.urgent, Reason("urgent" if rule.urgent else "not_urgent", rule.cue, rule.detail)
     if probability >= model.urgent_from[category]:

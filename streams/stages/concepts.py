@@ -3,11 +3,13 @@
 Two wordings of one incident often share no word: `电车`, `电瓶车` and `e-bike` are one thing, `河里有人` and `a man in
 the river` one event. Every concept is a bit; grouping compares the bits of two tips. Concepts are of three kinds: things
 (what was taken, broken, burning, quarrelled over), sites (kinds of place, which are no names) and happenings (acts,
-people, outcomes). The list is about the language and holds nothing of any one county.
+people, outcomes). Marks, bits of their own, tell a thing from its like: colours and makes. The lists are about the language
+and hold nothing of any one county.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 _THINGS: Final = """
@@ -212,6 +214,60 @@ power_cut 停电 没电 断电 outage
 picked_up 捡到 捡了 捡一 拾到 失主 认领 谁丢 picked-up
 """
 
+#: What tells a thing from its like. A colour counts before what has one: `红旗街` is a street.
+_COLOURS: Final = """
+red 红 枣红 酒红 red
+white 白 white
+black 黑 black
+blue 蓝 藏青 藏蓝 blue navy
+green 绿 军绿 green
+yellow 黄 yellow
+grey 灰 grey gray
+pink 粉 pink
+purple 紫 purple
+silver 银 silver
+brown 棕 咖啡 褐 brown
+orange 橙 橘 orange
+"""
+_COLOURED: Final = "色 轿 面包 货车 皮卡 捷达 五菱 大众 哈弗 电动 电车 电瓶 电三轮 三轮 三马 摩托 踏板 雅迪 爱玛 台铃 小刀 小牛 新日 绿源 奇瑞 吉利 宝来 奥迪 越野 suv 小车 上衣 棉袄 棉衣 棉服 袄 褂 裤 裙 帽 鞋 外套 羽绒 马甲 夹克 卫衣 毛衣 大衣 t恤 壳 书包 头盔 围巾".split()
+_MAKES: Final = """
+yadea 雅迪 yadea
+aima 爱玛 aima
+tailg 台铃
+xiaodao 小刀电
+niu 小牛电 小牛的 九号电
+sunra 新日
+luyuan 绿源
+chilwee 超威
+tianneng 天能
+apple 苹果手机 苹果1 苹果的 iphone
+huawei 华为 huawei
+oppo oppo
+vivo vivo
+xiaomi 小米手机 小米1 红米 xiaomi redmi
+honor 荣耀手机 荣耀 honor
+wuling 五菱 wuling
+jetta 捷达 jetta
+volkswagen 大众 桑塔纳 帕萨特 volkswagen
+haval 哈弗 长城炮 haval
+byd 比亚迪 byd
+changan 长安
+toyota 丰田 toyota
+honda 本田 honda
+audi 奥迪 audi
+bmw 宝马 bmw
+foton 福田 时风 五征
+douyin 抖音 douyin tiktok
+jingdong 京东 jingdong
+taobao 淘宝 天猫 taobao
+pinduoduo 拼多多
+alipay 支付宝 花呗 借呗 alipay
+kuaishou 快手
+meituan 美团 饿了么
+unionpay 银联
+xianyu 闲鱼
+"""
+
 
 def _read(table: str, first: int) -> dict[str, int]:
     """Lines of `name words...` -> word -> its concept's bit; a word may stand under several concepts."""
@@ -222,54 +278,84 @@ def _read(table: str, first: int) -> dict[str, int]:
     return bits
 
 
-_FIRST_SITE: Final = len(_THINGS.strip().splitlines())
-_FIRST_HAPPENING: Final = _FIRST_SITE + len(_SITES.strip().splitlines())
+def _count(table: str) -> int:
+    return len(table.strip().splitlines())
+
+
+_FIRST_SITE: Final = _count(_THINGS)
+_FIRST_HAPPENING: Final = _FIRST_SITE + _count(_SITES)
 #: How many concepts there are.
-COUNT: Final = _FIRST_HAPPENING + len(_HAPPENINGS.strip().splitlines())
+COUNT: Final = _FIRST_HAPPENING + _count(_HAPPENINGS)
 
 #: Masks of the three kinds.
 THINGS: Final = (1 << _FIRST_SITE) - 1
 SITES: Final = (1 << _FIRST_HAPPENING) - 1 - THINGS
 HAPPENINGS: Final = (1 << COUNT) - 1 - THINGS - SITES
 
-
-def _tables() -> tuple[dict[str, int], dict[str, tuple[tuple[str, int], ...]], dict[str, int]]:
-    """(single characters, first two characters -> longer words, Latin words)."""
-    words: dict[str, int] = {}
-    for table, first in ((_THINGS, 0), (_SITES, _FIRST_SITE), (_HAPPENINGS, _FIRST_HAPPENING)):
-        for word, bit in _read(table, first).items():
-            words[word] = words.get(word, 0) | bit
-    single = {w: b for w, b in words.items() if len(w) == 1 and w >= "\u3400"}
-    latin = {w: b for w, b in words.items() if w[0] < "\u3400"}
-    longer: dict[str, list[tuple[str, int]]] = {}
-    for word, bit in words.items():
-        if word[0] >= "\u3400" and len(word) > 1:
-            longer.setdefault(word[:2], []).append((word, bit))
-    return single, {start: tuple(found) for start, found in longer.items()}, latin
-
-
+_HAPPENED: Final = _read(_HAPPENINGS, _FIRST_HAPPENING)
 #: Money that was stopped, frozen or got back: the sums told with it are parts of a loss.
-STOPPED: Final = _read(_HAPPENINGS, _FIRST_HAPPENING)["止付"]
+STOPPED: Final = _HAPPENED["止付"]
 #: Who may be missing: an old person or a child.
-ELDER: Final = _read(_HAPPENINGS, _FIRST_HAPPENING)["老人"]
-CHILD: Final = _read(_HAPPENINGS, _FIRST_HAPPENING)["小孩"]
+ELDER: Final = _HAPPENED["老人"]
+CHILD: Final = _HAPPENED["小孩"]
 #: Somebody has the thing, and looks for its owner.
-PICKED_UP: Final = _read(_HAPPENINGS, _FIRST_HAPPENING)["捡到"]
+PICKED_UP: Final = _HAPPENED["捡到"]
 
-_SINGLE, _LONGER, _LATIN = _tables()
-_STARTS: Final = frozenset(_LONGER)
-_SINGLES: Final = frozenset(_SINGLE)
+#: Masks of the two kinds of marks.
+COLOURS: Final = (1 << _count(_COLOURS)) - 1
+MAKES: Final = (1 << _count(_COLOURS) + _count(_MAKES)) - 1 - COLOURS
+
+
+def _coloured() -> dict[str, int]:
+    """Every colour before everything that has one; Latin colours as they are."""
+    read = _read(_COLOURS, 0)
+    return {
+        word: bit
+        for colour, bit in read.items()
+        for word in ([colour + thing for thing in _COLOURED] if colour >= "\u3400" else [colour])
+    }
+
+
+class _Lookup:
+    """Words -> bits, found fast: single characters, longer words by their first two, Latin words."""
+
+    def __init__(self, tables: Iterable[Mapping[str, int]]) -> None:
+        words: dict[str, int] = {}
+        for table in tables:
+            for word, bit in table.items():
+                words[word] = words.get(word, 0) | bit
+        self._single = {w: b for w, b in words.items() if len(w) == 1 and w >= "\u3400"}
+        self._latin = {w: b for w, b in words.items() if w[0] < "\u3400"}
+        longer: dict[str, list[tuple[str, int]]] = {}
+        for word, bit in words.items():
+            if word[0] >= "\u3400" and len(word) > 1:
+                longer.setdefault(word[:2], []).append((word, bit))
+        self._longer = {start: tuple(found) for start, found in longer.items()}
+        self._starts, self._singles = frozenset(longer), frozenset(self._single)
+
+    def bits(self, text: str, bigrams: set[str], words: list[str]) -> int:
+        """All bits of a text."""
+        bits = 0
+        for character in self._singles.intersection(text):
+            bits |= self._single[character]
+        for start in self._starts & bigrams:
+            for word, bit in self._longer[start]:
+                if len(word) == 2 or word in text:
+                    bits |= bit
+        for word in words:
+            bits |= self._latin.get(word, 0)
+        return bits
+
+
+_SPOKEN: Final = _Lookup([_read(_THINGS, 0), _read(_SITES, _FIRST_SITE), _HAPPENED])
+_MARKED: Final = _Lookup([_coloured(), _read(_MAKES, _count(_COLOURS))])
 
 
 def concepts(text: str, bigrams: set[str], words: list[str]) -> int:
     """The concepts of a normalised text as bits. `bigrams` are its pairs of characters, `words` its Latin words."""
-    bits = 0
-    for character in _SINGLES.intersection(text):
-        bits |= _SINGLE[character]
-    for start in _STARTS & bigrams:
-        for word, bit in _LONGER[start]:
-            if len(word) == 2 or word in text:
-                bits |= bit
-    for word in words:
-        bits |= _LATIN.get(word, 0)
-    return bits
+    return _SPOKEN.bits(text, bigrams, words)
+
+
+def marks(text: str, bigrams: set[str], words: list[str]) -> int:
+    """Which thing of its kind a text speaks of, as bits of COLOURS and MAKES."""
+    return _MARKED.bits(text, bigrams, words)

@@ -68,6 +68,15 @@ _LIFE = re.compile(
 _MONEY = re.compile(
     r"(?:刚|几|[0-9一二三四五六七八九十两]+多?)分钟(?:前|以前|之前).{0,12}(?:转|汇|打款|付|扫)|刚刚?才?(?:(?:转|汇)(?:了(?!一?圈|院|学|弯)|过去|出去|完)|打(?:过去|款|钱))"
 )
+#: A thief or swindler is held, or still there and at it; and what makes it over, a question or a tale.
+_HELD = re.compile(
+    r"(?:逮|按|摁|扭|捉|薅|抓)(?:着|住|获)(?:了)?|(?:抓|逮)(?:了|到)?(?:一|个|俩|仨)|按(?:在)?(?:地上|倒)|人(?:已|现)?(?:被)?(?:控制|扣住)|控制住"
+    r"|(?:人|人员|车|对方|他们|小偷|贼|骗子)(?:还|仍)(?:在|没)(?:现场|那儿|里头|屋里|院里|店里|车上|走|跑|离开)|正(?:在)?(?:偷|撬|剪|搬|翻|往车上|装车|卸|拆|掏|骗)|(?:偷|撬|剪|搬|翻|拆)(?:着)?呢"
+)
+_NOT_HELD = re.compile(
+    r"没(?:有)?(?:抓|逮|按|摁|堵|扣)|(?:抓|逮)(?:着|住|到)?没|能不能|能抓|抓不|逮不|没走成|昨天|昨晚|昨夜|上个?月|上周|前年|去年|前几天|三天|带走|送(?:去|到|派出所)|移交|均已抓获|拿回来|追回|算了|放了"
+    r"|赔|警(?:察|车)(?:来了|把|给|在)|才知道|谢谢|感谢|表扬|点赞|宣传|演|电影|抓(?:了)?[一两]?[千百十副]|狗|兔|猪|羊|鸡"
+)
 #: Beside these words a cue of life or money is a tale, a notice or a game.
 _TOLD = re.compile(
     r"宣传|演练|讲座|提醒|培训|表扬|感谢|锦旗|游戏|梦见|电影|电视|追回|止付成功|没转成|没成功|假的|开玩笑|逗你"
@@ -119,8 +128,9 @@ def ruled(text: str, channel: str) -> Rule | None:
     return None
 
 
-def urgency(text: str) -> Urgency | None:
-    """The rule that decides urgency, or None: threats, weapons and lives make it, an end that is told unmakes it."""
+def urgency(text: str, category: Category) -> Urgency | None:
+    """The rule that decides urgency, or None: threats, weapons, lives and a suspect who is held or still there make it, an end
+    that is told unmakes it."""
     over = _OVER.search(text)
     threat = _THREAT.search(text)
     if threat and not _NO_THREAT.search(text) and not over:
@@ -130,6 +140,9 @@ def urgency(text: str) -> Urgency | None:
             match = cue.search(text)
             if match:
                 return Urgency(True, match.group(), detail)
+        match = _HELD.search(text) if category in ("theft", "fraud") and not _NOT_HELD.search(text) else None
+        if match:
+            return Urgency(True, match.group(), "a suspect is held, or still there")
     if over and not threat and not _NOT_OVER.search(text):
         return Urgency(False, over.group(), "the text says that it is over")
     jam = _JAM.search(text)

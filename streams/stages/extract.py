@@ -43,9 +43,12 @@ _UNITS: dict[str, tuple[str, float]] = {
     "米": ("m", 1), "公里": ("m", 1e3), "里地": ("m", 500), "里": ("m", 500), "厘米": ("m", 0.01), "meters": ("m", 1), "metres": ("m", 1), "km": ("m", 1e3), "m": ("m", 1),
     "吨": ("kg", 1e3), "斤": ("kg", 0.5), "公斤": ("kg", 1), "kg": ("kg", 1), "亩": ("亩", 1), "分地": ("亩", 0.1),
     "棵": ("棵", 1), "株": ("棵", 1), "只": ("只", 1), "头": ("头", 1), "辆": ("辆", 1), "台": ("台", 1), "个": ("个", 1), "名": ("人", 1), "人": ("人", 1), "户": ("户", 1), "条": ("条", 1), "根": ("根", 1),
-    "箱": ("箱", 1), "袋": ("袋", 1), "桶": ("桶", 1), "件": ("件", 1), "笔": ("笔", 1), "张": ("张", 1), "份": ("份", 1), "瓶": ("瓶", 1), "把": ("把", 1), "筐": ("筐", 1), "号门": ("号门", 1), "号楼": ("号楼", 1),
-    "单元": ("单元", 1), "号库": ("号库", 1), "岁": ("岁", 1), "男": ("", 0),
+    "箱": ("箱", 1), "袋": ("袋", 1), "桶": ("桶", 1), "件": ("件", 1), "笔": ("笔", 1), "张": ("张", 1), "份": ("份", 1), "瓶": ("瓶", 1), "把": ("把", 1), "筐": ("筐", 1), "岁": ("岁", 1), "男": ("", 0),
+    "号门": ("号门", 1), "号楼": ("号楼", 1), "#楼": ("号楼", 1), "栋": ("号楼", 1), "幢": ("号楼", 1), "单元": ("单元", 1), "号库": ("号库", 1), "号院": ("号院", 1), "号井": ("号井", 1), "号机井": ("号井", 1),
+    "号棚": ("号棚", 1), "号车间": ("号车间", 1), "#车间": ("号车间", 1), "号机": ("号机", 1), "号桥": ("号桥", 1), "号坑": ("号坑", 1), "号沙坑": ("号坑", 1), "号水源井": ("号井", 1), "区": ("号区", 1),
 }  # fmt: skip
+#: Units that number things: building 6 is not building 9.
+NUMBERED = frozenset({"号门", "号楼", "单元", "号库", "号院", "号井", "号棚", "号车间", "号机", "号桥", "号坑", "号区"})
 _UNIT_WORDS = "|".join(sorted((re.escape(u) for u in _UNITS if u != "男"), key=len, reverse=True))
 _QUANTITY = re.compile(rf"(?P<n>(?<!\d)\d{{1,15}}(?!\d)(?:,\d{{3}})*(?:\.\d{{1,4}})?|半|[{_CN}]{{1,9}})(?:[余多来](?=[万千百]))?(?:(?P<w>[万千百])(?P<tail>[1-9一二三四五六七八九](?![0-9点号楼层分时日月年天个只头辆]))?)?(?P<more>多|余|来|几)?(?P<u>{_UNIT_WORDS})?")
 #: A bare number before one of these is no sum of money: 180s, 308房, 600㎡.
@@ -53,12 +56,16 @@ _NO_MONEY = frozenset("abcdefghijlmnopqrstuvxyz房室路号楼层度℃㎡%％�
 #: Numbers to call that would read like a round sum; and what stands before a number that names something else.
 _HOTLINES = frozenset({"110", "120", "1010", "10000", "10010", "10050", "12110", "12300", "12350", "12360", "95590", "96110"})
 _NO_MONEY_AFTER = re.compile(r"(?:[a-z号打拨栋幢楼门房室层第路线-]|单元|热线|电话|尾号|编号|g|s|x)\Z")
+#: `百万保障` is the name of an insurance and no sum.
+_NO_SUM = re.compile(r"保障|保险|医疗")
 _CURRENCY = re.compile(r"[¥$€£]\s?(\d{1,15}(?!\d)(?:,\d{3})*(?:\.\d{1,2})?)\s?(k|w|万)?")
 _PLATE = re.compile(r"[京津冀晋蒙辽吉黑沪苏浙皖闽赣鲁豫鄂湘粤桂琼渝川贵云藏陕甘青宁新][a-z][·.\s]?[a-z0-9]{4,6}(?![a-z0-9])")
 _TOKEN = re.compile(r"\[(?:phone|id|card|account):[0-9a-f]{4,16}\]")
 
 _PART_HOUR = {"凌晨": 3, "半夜": 1, "夜里": 1, "后半夜": 3, "黑价": 22, "黑下": 22, "清早": 6, "清晨": 6, "早晨": 7, "早上": 7, "今早": 7, "一早": 6, "上午": 10, "前晌": 10, "中午": 12, "晌午": 12, "下午": 15, "后晌": 15, "傍晚": 18, "晚上": 20, "晚": 20}
 _DAY_BACK = {"今天": 0, "今儿个": 0, "今儿": 0, "今早": 0, "今晚": 0, "今晨": 0, "昨天": 1, "昨儿个": 1, "昨儿": 1, "夜个": 1, "夜儿个": 1, "昨晚": 1, "昨夜": 1, "昨日": 1, "前天": 2, "前儿个": 2, "前儿": 2, "大前天": 3}
+#: What was over on an earlier day and is back: `昨天那堆灰又冒烟了`.
+RESUMED = re.compile(r"(?:昨|夜[个儿]|前[天儿]|头天|上回|上次|上周).{0,16}?(?:又(?:着|冒|烧|燃|打|吵|漏|闹|响|塌|堵|偷|被偷|丢|来(?!电))|复燃|再次(?!来电|报警|反映|拨打|联系|致电))")
 _WHEN = re.compile(
     # The look-ahead passes over what can begin none of it, quickly.
     rf"(?=[0-9一二两三四五六七八九十今昨夜前大凌半黑后清早上中晌下傍晚])(?P<day>{'|'.join(sorted(_DAY_BACK, key=len, reverse=True))})?(?P<part>{'|'.join(sorted(_PART_HOUR, key=len, reverse=True))})?"
@@ -144,6 +151,8 @@ def _quantities(text: str) -> tuple[Quantity, ...]:
         else:
             name, factor = _UNITS[unit]
             value *= factor
+            if unit in ("栋", "幢", "区") and not number[0].isdigit():
+                continue  # `三栋` may count buildings.
             if name == "元" and unit in ("k", "w", "m") and not number[0].isdigit():
                 continue
             if value == 1 and name in ("个", "条", "把", "人", "台", "件", "张"):
@@ -169,7 +178,7 @@ def _spoken_as_money(match: re.Match[str], value: float) -> bool:
     number = match.group("n")
     if number in _HOTLINES or (number[0].isdigit() and _NO_MONEY_AFTER.search(match.string, max(0, match.start() - 2), match.start())):
         return False
-    if value < 100 or match.string[match.end() : match.end() + 1] in _NO_MONEY:
+    if value < 100 or match.string[match.end() : match.end() + 1] in _NO_MONEY or _NO_SUM.match(match.string, match.end()):
         return False
     return bool(match.group("w")) or any(c in "百千万佰仟" for c in number) or _like_money(number)
 
@@ -184,6 +193,8 @@ def _told_at(text: str, reported_at: int, offset_minutes: int) -> int | None:
         if not match.group():
             continue
         day, part = match.group("day"), match.group("part")
+        if day and RESUMED.match(text, match.start()):
+            continue  # That is when it began; it is told because it is back now.
         hour_text = match.group("h") or match.group("hh")
         if hour_text is None and day is None:
             continue  # `晚上` alone may be any evening.

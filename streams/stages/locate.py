@@ -2,7 +2,8 @@
 
 Evidence in order of weight: the area the channel gave, a point in a boundary, names in the place's text, names in the
 tip's text, the source's own area. The first that says anything decides; later evidence may make it more precise or
-support it, and where it contradicts it stands as a candidate. Nothing is guessed: two villages of one name stay two
+support it, and where it contradicts it stands as a candidate - and words that plainly name another township than a
+device's point or the channel's area let that township read along. Nothing is guessed: two villages of one name stay two
 candidates unless something tells them apart.
 """
 
@@ -28,8 +29,12 @@ _TOWARDS = ("去", "往", "向", "进", "从", "到")
 _THERE = ("在", "于")
 
 _GIVEN, _POINT, _SOURCE = 1.0, 0.98, 0.5
+#: Names from this score on say where it happened, whatever a device says: below it they may be where somebody comes from or went.
+_PLAIN = 0.9
 _SUPPORT, _ASIDE, _LOCATIVE = 0.05, 0.2, 0.1
 _MAX_CUE = 200
+#: What is said of a path that the channel gave and the county does not have.
+UNKNOWN_AREA = "area is none of this county's, and is read as words"
 
 
 class Located(msgspec.Struct, frozen=True):
@@ -101,6 +106,7 @@ def _place_evidence(
         given = _given(county, place.area)
         if given is None:
             words = f"{words} {place.area}"
+            evidence.append(_Evidence("area", place.area[:_MAX_CUE], None, 0.0))
         else:
             evidence.append(_Evidence("area", place.area, given, _GIVEN))
     zones: list[str] = []
@@ -340,6 +346,7 @@ def _weigh(county: County, evidence: Sequence[_Evidence], mentions: Sequence[str
     if len(evidence) == 1 and evidence[0].area is not None and evidence[0].flag is None:
         return _plain(county, evidence[0], mentions, zones)
     chosen, score, settled = None, 0.0, False
+    decided: _Evidence | None = None
     flags: list[str] = []
     cc: tuple[str, ...] = ()
     candidates: dict[str, tuple[float, str]] = {}
@@ -352,11 +359,14 @@ def _weigh(county: County, evidence: Sequence[_Evidence], mentions: Sequence[str
         # A point beyond the border, or a place named ambiguously, is not overruled by weaker evidence.
         if area is not None and not settled and _fits(chosen, area):
             chosen, score = (area, item.score) if chosen is None else _sharpened(chosen, score, area, item.score)
+            decided = decided or item
+        elif area is not None and decided is not None and _gainsaid(county, decided, item):
+            cc = (*cc, area)
         if _flagged(item, chosen):
             flags.append(item.flag or "")
             settled = settled or chosen is None
         if item.cc and chosen is not None and area is not None and is_within(chosen, area):
-            cc = item.cc
+            cc = (*cc, *item.cc)
         reasons.append(Reason("place", item.cue, _words(item)))
     return _located(
         county.areas.get(chosen) if chosen else None, score, candidates, cc, mentions, flags, reasons, zones
@@ -387,6 +397,14 @@ def _flagged(item: _Evidence, chosen: str | None) -> bool:
     return chosen is None or (item.area is not None and is_within(chosen, item.area))
 
 
+def _gainsaid(county: County, decided: _Evidence, item: _Evidence) -> bool:
+    """Whether words plainly name another township than the channel's area or the device's point that decided."""
+    if decided.kind not in ("area", "point") or item.kind not in ("place_text", "text"):
+        return False
+    one, other = [county.areas[e.area or county.id].township for e in (decided, item)]
+    return item.score >= _PLAIN and one is not None and other is not None and one != other
+
+
 def _fits(chosen: str | None, area: str) -> bool:
     return chosen is None or is_within(area, chosen) or is_within(chosen, area)
 
@@ -398,6 +416,8 @@ def _sharpened(chosen: str, score: float, area: str, other: float) -> tuple[str,
 
 
 def _words(item: _Evidence) -> str:
+    if item.area is None and not item.candidates:
+        return UNKNOWN_AREA
     if item.area is not None and not item.flag:
         return f"{item.kind} says {item.area}"
     listed = ", ".join(path for path, _ in item.candidates[:6])

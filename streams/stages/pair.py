@@ -16,21 +16,23 @@ import msgspec
 
 from schemas.times import HOUR, MINUTE
 from schemas.vocabulary import CATEGORIES, NO_ACTION
-from streams.stages.concepts import CHILD, ELDER, HAPPENINGS, PICKED_UP, SITES, STOPPED, THINGS
+from streams.stages.concepts import CHILD, COLOURS, ELDER, HAPPENINGS, MAKES, PICKED_UP, SITES, STOPPED, THINGS
+from streams.stages.extract import NUMBERED
 from streams.stages.traits import ROADS, Remembered, Traits
 
 FEATURES: Final = (
     "dice", "containment", "terms", "terms_share", "rare_terms",
     "leaves_agree", "categories_agree", "categories_apart", "unsure", "both_other", "both_fraud", "quiet_subtype",
-    "things", "things_apart", "sites", "sites_apart", "happenings", "happenings_apart", "concepts_share",
+    "things", "things_apart", "sites", "sites_apart", "happenings", "happenings_apart", "concepts_share", "colours_same", "colours_apart", "makes_same", "makes_apart",
     "rare_things", "rare_sites", "rare_happenings", "rare_share", "rare_kind",
     "same_village", "same_place", "same_road", "place_told", "here_unlike", "here_apart", "places_apart", "townships_apart", "same_township", "placeless", "both_placeless", "near", "far", "given_apart",
     "gap", "over_10_min", "over_1_h", "over_3_h", "over_8_h", "over_16_h",
-    "same_reporter", "same_reporter_soon", "same_reporter_late", "same_reporter_follow_up", "same_reporter_apart", "stranger_follow_up", "stranger_progress", "progress_here", "stranger_another", "another_late",
-    "money_same", "money_conflict", "quantity_same", "quantity_apart", "names_same", "surnames_same", "surnames_apart",
+    "same_reporter", "same_reporter_soon", "same_reporter_late", "same_reporter_follow_up", "same_reporter_apart", "same_reporter_another", "same_reporter_two", "stranger_follow_up", "stranger_progress", "progress_here", "stranger_another", "another_late",
+    "money_same", "money_rare", "money_conflict", "quantity_same", "quantity_apart", "names_same", "surnames_same", "surnames_apart",
     "forwarded_same", "short", "little_said", "call_and_group", "machine", "both_machines", "both_calls",
     "agree_soon", "agree_place", "agree_terms", "agree_things", "agree_placeless_soon", "place_terms", "place_soon", "machine_agree_soon",
     "at_once", "within_hours", "kind_at_once", "kind_within_hours", "kind_things", "kind_terms", "concepts_at_once",
+    "both_theft", "both_dispute", "theft_at_once", "theft_things_apart", "places_apart_at_once", "here_things_apart", "same_reporter_short",
 )  # fmt: skip
 
 class Weights(msgspec.Struct, frozen=True):
@@ -54,9 +56,11 @@ _FAR_KM = 2.0
 _NEAR_KM = 0.45
 #: Sums that differ by less are one sum, told roughly: 五万八 and 58,600.
 _ABOUT = 0.03
-_FRAUD: Final = CATEGORIES.index("fraud")
+_FRAUD, _THEFT, _DISPUTE = [CATEGORIES.index(category) for category in ("fraud", "theft", "dispute")]
 #: Frauds told this much alike with other sums have other victims.
 _ALIKE = 0.4
+#: From this confidence on one person's words of two categories are likely of two things.
+_SAID_SURELY = 0.85
 #: From this confidence on two categories are taken at their word, when they agree on no more than this ...
 _SURE = 0.9
 _FAIRLY_SURE = 0.7
@@ -73,6 +77,8 @@ _AT_ONCE = 20 * MINUTE
 _IDLE_SURE = 0.6
 #: Texts this much alike are one message passed on; written incidents hold hardly any, so no weight is learned from them.
 _COPIED_ALIKE = 0.95
+#: Two notices, or two words of a group, are one when they are this much alike.
+_NOTICE_ALIKE = 0.7
 #: The least probability that a message passed on tells of the same incident.
 _COPIED = 0.95
 #: So long after a report `又` and `也` tell of another, and no longer of how it goes on.
@@ -94,7 +100,7 @@ def forbidden(a: Traits, b: Traits) -> bool:
         return True
     if a.lat is not None and b.lat is not None and kilometres(a, b) > _FAR_KM:
         return True
-    if kinds_apart(a, b) or (townships_apart(a, b) and not reporter_same(a, b)) or again(a, b) or persons_apart(a, b):
+    if kinds_apart(a, b) or (townships_apart(a, b) and not reporter_same(a, b)) or again(a, b) or persons_apart(a, b) or numbers_apart(a, b):
         return True
     if a.category == b.category == "fraud" and a.money and b.money and not reporter_same(a, b):
         if not ((a.concepts ^ b.concepts) & STOPPED or about_equal(a.money, b.money)):
@@ -104,11 +110,14 @@ def forbidden(a: Traits, b: Traits) -> bool:
 
 
 def again(a: Traits, b: Traits) -> bool:
-    """Whether the later tip says, hours after the other, that it is one more of its kind: `昨天刚淹过一回，今天又有人往下跳`."""
-    if not (a.another or b.another) or abs(a.seen - b.seen) <= _ONE_MORE:
+    """Whether the later tip says that it is another: outright (`5号楼也有味`), or hours after the other as one more of its kind
+    (`昨天刚淹过一回，今天又有人往下跳`). A message passed on is no other."""
+    if not (a.another or b.another):
         return False
-    later = a if a.seen > b.seen else b
-    return later.another and not later.progress and not later.follow_up
+    later = a if (a.seen, a.tip_id) > (b.seen, b.tip_id) else b
+    if later.another == 2:
+        return likeness(a, b)[1] < _HELD
+    return bool(later.another) and abs(a.seen - b.seen) > _ONE_MORE
 
 
 def persons_apart(a: Traits, b: Traits) -> bool:
@@ -120,6 +129,14 @@ def persons_apart(a: Traits, b: Traits) -> bool:
         return min([abs(x - y) for x in years_a for y in years_b]) > _SAME_YEARS
     who = ELDER | CHILD
     return {a.concepts & who, b.concepts & who} == {ELDER, CHILD}
+
+
+def numbers_apart(a: Traits, b: Traits) -> bool:
+    """Whether both number a building, well or gate, and not the same one - unless one of them corrects what was said."""
+    if not a.quantities or not b.quantities or a.follow_up or b.follow_up or reporter_same(a, b):
+        return False
+    numbered = {unit for _, unit in a.quantities if unit in NUMBERED} & {unit for _, unit in b.quantities}
+    return any([{n for n, unit in a.quantities if unit == kind}.isdisjoint([n for n, unit in b.quantities if unit == kind]) for kind in sorted(numbered)])
 
 
 def _years(tip: Traits) -> list[float]:
@@ -159,8 +176,11 @@ def particular(a: Traits, b: Traits) -> bool:
     """Whether two tips share something particular to an incident: a person, place, number or rare words - or their kind
     or subject within the hour. Without it no edge is drawn: on a busy day many strangers share what is common.
 
-    Publicity and talk need the same person or words; tips of two townships need more than kind and hour.
+    Publicity and talk need the same person or words, and among themselves the same words; tips of two townships need more than
+    kind and hour.
     """
+    if a.subtype in NO_ACTION and b.subtype in NO_ACTION:
+        return likeness(a, b)[0] >= _NOTICE_ALIKE
     if reporter_same(a, b):
         return True
     if a.subtype not in NO_ACTION and b.subtype not in NO_ACTION:
@@ -181,7 +201,7 @@ def _kind_soon(a: Traits, b: Traits) -> bool:
     if _idle(a) or _idle(b) or townships_apart(a, b):
         return False
     apart = gap(a, b)
-    if apart <= _AT_ONCE or apart > 4 * HOUR:
+    if apart <= _AT_ONCE or apart > 4 * HOUR or _elsewhere(a, b):
         return apart <= _AT_ONCE
     of_b = dict(b.leaves)
     kind = sum([min(p, of_b[leaf]) for leaf, p in a.leaves if leaf in of_b]) >= _KIND_ALIKE
@@ -212,7 +232,12 @@ def villages_apart(a: Remembered, b: Remembered) -> bool:
 def townships_apart(a: Traits, b: Traits) -> bool:
     """Whether the two lie in different townships, as far as both say it in one way: a device's point and a person's words
     need not agree near a border, nor where a county's boundaries are drawn roughly."""
-    if a.area is None or b.area is None or (a.lat is None) != (b.lat is None):
+    return (a.lat is None) == (b.lat is None) and _elsewhere(a, b)
+
+
+def _elsewhere(a: Traits, b: Traits) -> bool:
+    """Whether the areas of the two lie in different townships, however each is known."""
+    if a.area is None or b.area is None:
         return False
     one, other = a.area.split("/"), b.area.split("/")
     return len(one) > 1 and len(other) > 1 and one[1] != other[1]
@@ -290,9 +315,11 @@ def features(weights: Weights, a: Traits, b: Traits) -> list[float]:
     km = kilometres(a, b) if a.lat is not None and b.lat is not None else None
 
     minutes = gap(a, b) / MINUTE
-    soon = minutes <= 45
-    at_once, within_hours = math.exp(-minutes / 30), math.exp(-minutes / 240)
+    soon, at_once, within_hours = minutes <= 45, math.exp(-minutes / 30), math.exp(-minutes / 240)
     same_reporter = reporter_same(a, b)
+    theft = min(a.categories[_THEFT], b.categories[_THEFT])
+    places_apart = bool(a.places and b.places) and not here
+    things_apart = bool(said_a & THINGS and said_b & THINGS) and not things
     later = a if (a.seen, a.tip_id) > (b.seen, b.tip_id) else b
     follow = later.follow_up or later.progress
     forwarded = a.forwarded or b.forwarded
@@ -304,8 +331,7 @@ def features(weights: Weights, a: Traits, b: Traits) -> list[float]:
     surname_same = not a.surnames.isdisjoint(b.surnames)
     machine = (a.channel == "bot") != (b.channel == "bot")
     little = min(a.length, b.length) < SHORT
-    placeless = placed_a != placed_b
-    both_placeless = not placed_a and not placed_b
+    placeless, both_placeless = placed_a != placed_b, not placed_a and not placed_b
     return [
         alike,
         containment,
@@ -320,12 +346,16 @@ def features(weights: Weights, a: Traits, b: Traits) -> list[float]:
         min(a.categories[_FRAUD], b.categories[_FRAUD]),
         a.category == b.category and a.subtype == b.subtype and a.subtype in _QUIET and minutes <= 90,
         min(things, 3) / 3.0,
-        bool(said_a & THINGS and said_b & THINGS) and not things,
+        things_apart,
         min(sites, 2) / 2.0,
         bool(said_a & SITES and said_b & SITES) and not sites,
         min(happenings, 3) / 3.0,
         bool(said_a & HAPPENINGS and said_b & HAPPENINGS) and not happenings,
         (things + sites + happenings) / fewer if fewer else 0.0,
+        a.marks & b.marks & COLOURS != 0,
+        _marks_apart(a, b, COLOURS),
+        a.marks & b.marks & MAKES != 0,
+        _marks_apart(a, b, MAKES),
         min(rare_things, 1.0),
         min(rare_sites, 1.0),
         min(rare_happenings, 1.0),
@@ -337,7 +367,7 @@ def features(weights: Weights, a: Traits, b: Traits) -> list[float]:
         told,
         here and not both and leaves_agree < _KIND_ALIKE,
         apart if here else 0.0,
-        bool(a.places and b.places) and not here,
+        places_apart,
         away,
         a.area is not None and b.area is not None and not away,
         placeless,
@@ -356,12 +386,15 @@ def features(weights: Weights, a: Traits, b: Traits) -> list[float]:
         same_reporter and minutes > 300,
         same_reporter and follow,
         apart if same_reporter else 0.0,
+        same_reporter and later.another != 0,
+        same_reporter and a.category != b.category and sure >= _SAID_SURELY,
         not same_reporter and later.follow_up,
         not same_reporter and later.progress and minutes <= 180,
         later.progress and here and minutes <= 90 and bool(both),
-        not same_reporter and later.another,
-        later.another and minutes > 300,
+        not same_reporter and later.another != 0,
+        later.another != 0 and minutes > 300,
         money,
+        money == 1.0 and any([_is_particular(value) for value in a.money & b.money]),
         money_both and not money,
         not a.quantities.isdisjoint(b.quantities),
         _quantities_apart(a, b),
@@ -390,6 +423,13 @@ def features(weights: Weights, a: Traits, b: Traits) -> list[float]:
         kind * (rare_things + rare_happenings),
         kind * terms,
         at_once * (rare_things + rare_happenings),
+        theft,
+        min(a.categories[_DISPUTE], b.categories[_DISPUTE]),
+        theft * at_once,
+        theft if things_apart and not same_reporter else 0.0,
+        kind * at_once if places_apart else 0.0,
+        here and things_apart,
+        same_reporter and little,
     ]
 
 
@@ -415,6 +455,16 @@ def _rarity(weights: Weights, bits: int) -> float:
         total += weights.concepts[lowest.bit_length() - 1]
         bits ^= lowest
     return total
+
+
+def _is_particular(value: float) -> bool:
+    """Whether a sum is no round one: 196,000 rather than 30,000 or 800."""
+    return len(f"{value:.0f}".rstrip("0")) > 1
+
+
+def _marks_apart(a: Traits, b: Traits, kind: int) -> bool:
+    """Whether both tell a colour, or a make, and share none."""
+    return a.marks & kind != 0 and b.marks & kind != 0 and a.marks & b.marks & kind == 0
 
 
 def _quantities_apart(a: Traits, b: Traits) -> bool:

@@ -17,7 +17,8 @@ from zlib import crc32
 
 from schemas.records import Quantity
 from schemas.vocabulary import CATEGORIES
-from streams.stages.concepts import concepts
+from streams.stages.concepts import COUNT, concepts, marks
+from streams.stages.extract import RESUMED
 
 GRAM_BITS: Final = 1024
 _MASKS: Final = tuple(1 << i for i in range(GRAM_BITS))
@@ -39,7 +40,15 @@ PROGRESS: Final = re.compile(
 )
 #: Tells of one more of a kind that is known: another victim, another day.
 ANOTHER: Final = re.compile(
-    r"今天又|今儿又|又(?:撬|偷|丢|让人|被|有人|有一|来了个|出了|骗|一个|是(?:那|电|偷|他))|也(?:让人|被|丢|少了|有一|有个|有人|进了?(?:人|贼)|是这|中招|收|接到|骗|没了|着了|给|空了|不见)|(?:这边|我家|俺家|俺们|我们)也|这回是|另(?:一|外一)|不是(?:同一|一回|一码)|别的|第二(?:个|起|家|回)|(?:昨天|昨儿|刚才).{1,14}(?:今天|今儿|今早|这会儿)?又|上回|上次|上周|\\b(?:another|again|too)\\b"
+    r"今天又|今儿又|又(?:撬|偷|丢|让人|被|有人|有一|来了个|出了|骗|一个|是(?:那|电|偷|他))|也(?:让人|被|丢|少了|有一|有个|有人|进了?(?:人|贼)|是这|中招|收|接到|骗|没了|着了|给|空了|不见)|(?:这边|我家|俺家|俺们|我们)也|这回是|另(?:一|外一)|不是(?:同一|一回|一码)|别的|第二(?:个|起|家|回)|(?:昨天|昨儿|刚才).{1,14}(?:今天|今儿|今早|这会儿)?又|上回|上次|上周|\b(?:another|again|(?:me|mine|stolen|gone|cheated|scammed) too)\b"
+)
+_FOUND = re.compile(r"找(?:着|到|见|回)|(?:抓|逮)(?:着|住|到)|追回")
+_NUMBER = "(?:[0-9]{1,3}|[一二三四五六七八九十]{1,3})"
+#: Says outright that it is another thing: one more there (`5号楼也有味`), not that one, a second thing by the same person.
+DISTINCT: Final = re.compile(
+    rf"(?:[那这]儿|[那这]边|[东西南北前后]头|{_NUMBER}号?(?:楼|院|井|坑|门|库|棚|单元)|[村庄营屯](?:里|上|东|西|南|北|口)?|[院地屋厂]里|里头|墙根|菜畦里|对面|隔壁)也(?:有(?!人说)|是(?!这么)|着(?:了|火)|丢|冒|漏|让|被|没了|塌|倒了|断了|灭了|坏了|进了)"
+    r"|(?<!是)不是(?:同)?一(?:码|回|个|处|起|家)|两码事|非同一|又一处|(?<!是)不是(?:刚才|上午|昨天)(?:那|说)|(?<!不)跟[^,。是]{1,10}没关系"
+    r"|另外(?:还有|说个|报个|反映个)|还有一?(?:个|件|档子)(?:别的)?事|还有啊|顺便(?:说|问|反映)|另一(?:件|码)事|\bnot the same one\b|\ba different one\b"
 )
 #: What call takers write around every report; it says nothing about what happened.
 _CALL = re.compile(
@@ -105,7 +114,7 @@ class Traits(Remembered):
     """One tip of the last days. Two traits are compared by `streams.stages.pair`."""
 
     __slots__ = (
-        "another", "categories", "channel", "concepts", "confidence", "follow_up", "forwarded", "given", "gram_count", "grams", "lat", "leaves", "length", "lon", "money",
+        "another", "categories", "channel", "concepts", "confidence", "follow_up", "forwarded", "given", "gram_count", "grams", "lat", "leaves", "length", "lon", "marks", "money",
         "place_grams", "places", "progress", "quantities", "reporter", "surnames", "term_weight", "terms", "urgent",
     )  # fmt: skip
 
@@ -121,8 +130,8 @@ class Traits(Remembered):
         self.categories = _NO_CATEGORIES
         #: Tells how something known goes on or ended.
         self.progress = False
-        #: Tells of one more of a kind.
-        self.another = False
+        #: Tells of one more of a kind: 1, or 2 where it says outright that it is another thing.
+        self.another = 0
         self.channel = "volunteer"
         #: Names of places without their kind, e.g. of a factory; the villages among them.
         self.places: frozenset[str] = _NOTHING
@@ -143,6 +152,8 @@ class Traits(Remembered):
         self.gram_count = 0
         #: Bits of what it speaks of; see `streams.stages.concepts`.
         self.concepts = 0
+        #: Bits of colours and makes: which thing of its kind it is.
+        self.marks = 0
         #: The tip's rarest terms with their weight, rarest first.
         self.terms: dict[str, float] = {}
         self.term_weight = 0.0
@@ -171,7 +182,7 @@ class Traits(Remembered):
         return [
             self.at, self.seen, self.category, self.subtype, round(self.confidence, 3), int(self.urgent), self.channel, self.area, sorted(self.places), sorted(self.villages),
             self.lat, self.lon, sorted(self.names), sorted(self.money), sorted(self.quantities), self.reporter, int(self.forwarded), int(self.follow_up), self.length,
-            f"{self.grams:x}", self.terms, self.leaves, int(self.progress), f"{self.concepts:x}", self.given, int(self.another),
+            f"{self.grams:x}", self.terms, self.leaves, int(self.progress), f"{self.concepts | self.marks << COUNT:x}", self.given, self.another,
         ]  # fmt: skip
 
     @classmethod
@@ -194,8 +205,9 @@ class Traits(Remembered):
         traits.terms = dumped[20]
         traits.leaves = tuple((leaf, p) for leaf, p in dumped[21])
         traits.progress = bool(dumped[22])
-        traits.concepts = int(dumped[23], 16)
-        traits.given, traits.another = dumped[24], bool(dumped[25])
+        spoken = int(dumped[23], 16)
+        traits.concepts, traits.marks = spoken & (1 << COUNT) - 1, spoken >> COUNT
+        traits.given, traits.another = dumped[24], dumped[25]
         traits.complete()
         return traits
 
@@ -209,14 +221,16 @@ def read_text(traits: Traits, text: str, common: dict[str, float], wide: frozens
     `wide` are the terms of names of areas too wide to tell incidents apart: they weigh nothing."""
     told = _CALL.sub("", text) or text
     terms, words = _bigrams(told), _words(told)
-    traits.concepts = concepts(told, terms, words)
+    traits.concepts, traits.marks = concepts(told, terms, words), marks(told, terms, words)
     terms.update(words)
     traits.grams = _bits(terms)
     found = sorted([(-weight, term) for term in terms - wide if (weight := common.get(term, 1.0)) > _COMMON])
     traits.terms = {term: -weight for weight, term in found[:TERMS]}
     traits.length = len(text)
-    traits.progress = PROGRESS.search(told) is not None
-    traits.another = ANOTHER.search(told) is not None
+    resumed = RESUMED.search(told) is not None
+    traits.progress = not resumed and PROGRESS.search(told) is not None
+    if not _FOUND.search(told):  # Who found it may say what is gone from it, as of one more.
+        traits.another = 2 if DISTINCT.search(told) else int(resumed or ANOTHER.search(told) is not None)
 
 
 def grams(text: str) -> int:

@@ -21,7 +21,7 @@ from streams.stages.normalise import normalise
     ],
 )
 def test_urgent_with_the_words_seen(text: str, cue: str) -> None:
-    found = cues.urgency(normalise(text).text)
+    found = cues.urgency(normalise(text).text, "other")
     assert found is not None and found.urgent and found.cue == cue
 
 
@@ -40,26 +40,49 @@ def test_urgent_with_the_words_seen(text: str, cue: str) -> None:
     ],
 )
 def test_words_that_only_look_so(text: str) -> None:
-    found = cues.urgency(normalise(text).text)
+    found = cues.urgency(normalise(text).text, "other")
     assert found is None or not found.urgent
+
+
+@pytest.mark.parametrize(
+    ("text", "cue"),
+    [
+        ("超市逮着一个偷奶粉的，婴儿车底下塞了四罐", "逮着"),
+        ("超市来电，称抓获一名盗窃女子，人已控制", "抓获"),
+        ("骗老人买床垫那伙人还在村里，车还没走", "车还没走"),
+        ("逮着一个！正撅我车座呢，让我跟二楼大哥按地上了", "逮着"),
+    ],
+)
+def test_a_suspect_held_or_still_there_is_urgent(text: str, cue: str) -> None:
+    found = cues.urgency(normalise(text).text, "theft")
+    assert found is not None and found.urgent and found.cue == cue
+    assert cues.urgency(normalise(text).text, "dispute") is None  # two who wrestle are no thief and captor
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["偷车的抓着没有？", "昨晚抓了俩偷线的，为值班的点赞", "抓着了，派出所带走了", "祖传名医，抓了一千六的药", "半夜逮走我三只羊", "没抓着，跑了"],
+)
+def test_a_suspect_long_gone_is_left_to_the_model(text: str) -> None:
+    assert cues.urgency(normalise(text).text, "theft") is None
 
 
 @pytest.mark.parametrize(
     "text", ["火灭了，不用来了", "孩子找着了，在他姥姥家", "虚惊一场，是烧锅冒烟", "False alarm, all fine"]
 )
 def test_what_is_over_is_not_urgent(text: str) -> None:
-    found = cues.urgency(normalise(text).text)
+    found = cues.urgency(normalise(text).text, "other")
     assert found is not None and not found.urgent
 
 
 @pytest.mark.parametrize("text", ["电梯停在六七层中间，我跟俩小孩在里头，灯也灭了", "屏幕灭了，打不开机"])
 def test_a_lamp_that_went_out_is_not_over(text: str) -> None:
-    assert cues.urgency(normalise(text).text) is None
+    assert cues.urgency(normalise(text).text, "other") is None
 
 
 @pytest.mark.parametrize("text", ["还在堵", "路还堵着呢", "还堵，已经堵到三公里了", "粮站路口堵死了，大挂掉不了头", "堵车堵了半天", "来电人反映园区货车拥堵"])
 def test_a_jam_can_wait(text: str) -> None:
-    found = cues.urgency(normalise(text).text)
+    found = cues.urgency(normalise(text).text, "other")
     assert found is not None and not found.urgent and found.cue
 
 
@@ -68,13 +91,13 @@ def test_a_jam_can_wait(text: str) -> None:
     ["高速堵车，救护车过不来", "堵车呢，有人突然倒地上了", "他们把俺哥堵在厕所里打", "路上堵着，罐车往外漏", "债主把俺堵在家里了", "后头堵了一公里，前头大车撞上的人还没出来"],
 )
 def test_a_jam_with_somebody_in_danger_is_left_to_the_model(text: str) -> None:
-    found = cues.urgency(normalise(text).text)
+    found = cues.urgency(normalise(text).text, "other")
     assert found is None or found.urgent
 
 
 @pytest.mark.parametrize("text", ["火灭了一会儿又着了", "锅烧干了火灭了气还开着"])
 def test_what_only_seems_over_is_left_to_the_model(text: str) -> None:
-    found = cues.urgency(normalise(text).text)
+    found = cues.urgency(normalise(text).text, "other")
     assert found is None or found.urgent
 
 

@@ -46,6 +46,8 @@ def _sums(text: str) -> set[float]:
         ("让我转了20000000000元", {2e10}),
         ("¥12345678901.5", {12345678901.5}),
         ("1234567890123456元", set()),
+        ("说不关那个百万保障一个月扣800", {800}),
+        ("买了百万医疗,亏了一百万", {1_000_000}),
     ],
 )
 def test_sums_of_money(text: str, sums: set[float]) -> None:
@@ -54,7 +56,7 @@ def test_sums_of_money(text: str, sums: set[float]) -> None:
 
 @pytest.mark.parametrize(
     ("text", "quantity"),
-    [("电缆丢了300米", (300, "m")), ("堵到两公里", (2000, "m")), ("丢了六只羊", (6, "只")), ("鱼约三百斤", (150, "kg")), ("3号门堵了", (3, "号门"))],
+    [("电缆丢了300米", (300, "m")), ("堵到两公里", (2000, "m")), ("丢了六只羊", (6, "只")), ("鱼约三百斤", (150, "kg")), ("3号门堵了", (3, "号门")), ("三号机井", (3, "号井")), ("9栋2单元", (9, "号楼")), ("6#楼", (6, "号楼"))],
 )
 def test_quantities(text: str, quantity: tuple[float, str]) -> None:
     assert quantity in {(q.value, q.unit) for q in extract(text, NOW, 480).quantities}
@@ -94,6 +96,8 @@ def test_plates_and_tokens() -> None:
         ("晚上老有人来", None),
         ("明天八点开会", NOW - 2 * HOUR),
         ("没说时间", None),
+        ("昨天那堆灰又冒烟了", None),  # when it began; now it is back
+        ("昨天丢的,今早八点又丢了一只", NOW - 2 * HOUR),
     ],
 )
 def test_times(text: str, told: int | None) -> None:

@@ -4,6 +4,7 @@
 import pytest
 
 from schemas.records import Decision, Tip
+from streams.pipeline import CERTAIN
 from tests.fold_made import Driven, correction, driven, tip
 
 STORM = "某印刷厂附近约300米电话线被盗割，电话通信中断，请求出警"
@@ -185,3 +186,26 @@ def test_a_storm_is_told_alike_by_a_fold_that_was_there_and_by_one_that_was_rebu
     for fold in (there, other):
         fold.feed(split, forward(46))
     assert there.decisions == other.decisions and there.rebuilt().partition() == there.partition()
+
+
+def test_a_tip_that_says_little_is_taken_for_what_its_incident_is() -> None:
+    fold = driven(
+        [
+            tip("a", "接到冒充老板的QQ，让会计转了二十八万，求止付", 0, reporter="accountant"),
+            tip("b", "两家为宅基地界石吵起来了，说他家多占了一尺，请村里来量", 5),
+            tip("c", "量了，插了根铁棍", 20),
+        ]
+    )
+    alone = fold.decisions["c"]
+    assert alone.confidence < CERTAIN and fold.decisions["b"].category == "dispute"
+    fold.feed(correction("merge", fold.incident("c"), 30, into=fold.incident("b")))
+    assert (fold.decisions["c"].category, fold.decisions["c"].subtype) == ("dispute", "land_boundary")
+    told = [r.cue for r in fold.decisions["c"].reasons if r.kind == "context"]
+    assert [cue.split("/")[0].split(" ")[0] for cue in told] == [alone.category]  # what it says by itself is still told
+    assert fold.decisions["c"].confidence == alone.confidence
+    # What is sure of its own keeps it, and what a person parts is what it was.
+    fold.feed(correction("merge", fold.incident("a"), 40, into=fold.incident("b")))
+    assert fold.decisions["a"].category == "fraud" and fold.decisions["b"].category == "dispute"
+    fold.feed(correction("split", fold.incident("c"), 50, tip_ids=("c",)))
+    assert (fold.decisions["c"].category, fold.decisions["c"].subtype) == (alone.category, alone.subtype)
+    assert not [r for r in fold.decisions["c"].reasons if r.kind == "context"]

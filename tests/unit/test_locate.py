@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from schemas.records import Place
 from streams.stages.county import compile_county
-from streams.stages.locate import Located, locate
+from streams.stages.locate import UNKNOWN_AREA, Located, locate
 from tipline.county import find_county, load_county
 
 COUNTY = compile_county(load_county(find_county()))
@@ -84,6 +84,21 @@ def test_a_given_area_comes_first(path: str) -> None:
 
 def test_an_unknown_area_path_is_read_as_words() -> None:
     assert where("x", area="西两洼乡").area == X
+
+
+def test_an_unknown_area_path_is_told() -> None:
+    told = where("有人打架", area="anping/nowhere")
+    assert told.area is None
+    assert [(r.cue, r.detail) for r in told.reasons] == [("anping/nowhere", UNKNOWN_AREA)]
+
+
+def test_words_that_plainly_name_another_township_let_it_read_along() -> None:
+    point = where("大邵村东头柴火垛着了", lat=38.23, lon=115.52)
+    assert (point.area, point.cc_areas) == ("anping/anping", (f"{X}/dashaocun",))
+    assert where("大邵村东头", area="anping/madian").cc_areas == (f"{X}/dashaocun",)
+    assert where("从大邵村回来,车在这儿丢了", lat=38.23, lon=115.52).cc_areas == ()  # where somebody came from
+    assert where("大邵村东头", lat=38.169, lon=115.625).cc_areas == ()
+    assert locate(COUNTY, "大邵村的车", Place(text="马店镇"), "hotline:1").cc_areas == ()  # of two wordings the place's own counts
 
 
 def test_a_point_lies_in_its_township() -> None:

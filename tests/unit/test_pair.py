@@ -95,9 +95,88 @@ def test_an_old_person_and_a_child_missing_are_two(one: str, other: str, apart: 
     assert not pair.forbidden(a, b)
 
 
+def counted(text: str, minutes: float = 0, **fields: object) -> Traits:
+    return traits(text, minutes, quantities=told_quantities(extract(text, START, 480).quantities)[1], **fields)  # type: ignore[arg-type]
+
+
 def missing(text: str, minutes: float) -> Traits:
-    years = told_quantities(extract(text, START, 480).quantities)[1]
-    return traits(text, minutes, category="other", subtype="missing_person", quantities=years)
+    return counted(text, minutes, category="other", subtype="missing_person")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "apart"),
+    [
+        ("六号楼让人撬了门", "9号楼2单元锁芯断了", True),
+        ("三号机井的线让人剪了", "今天是五号井", True),
+        ("三号机井的线让人剪了", "今天是五号井，昨儿个3号井的还没接上", False),
+        ("3号楼1单元有煤气味", "3栋一单元楼道里呛人", False),
+        ("三栋楼都停电了", "5号楼停电", False),  # how many, and which
+        ("3号楼有煤气味", "楼道里呛人", False),
+    ],
+)
+def test_what_is_numbered_otherwise_is_another(one: str, other: str, apart: bool) -> None:
+    a, b = counted(one), counted(other, 12)
+    assert pair.forbidden(a, b) is pair.forbidden(b, a) is apart
+    b.follow_up = True  # a correction may tell another number of the same thing
+    assert not pair.forbidden(a, b)
+
+
+def test_what_is_back_on_a_later_day_is_another() -> None:
+    first = traits("村东柴火垛着了，风大", category="safety_hazard")
+    back = traits("昨天那堆灰又冒烟了，一扒拉底下通红", 20 * 60, category="safety_hazard")
+    assert back.another and not back.progress
+    assert pair.forbidden(first, back) and pair.forbidden(back, first)
+    assert traits("又冒烟了", 30).progress  # the same day it goes on
+    assert not traits("昨晚报打架的服务员再次来电").another
+
+
+def test_a_device_elsewhere_needs_more_than_the_hour() -> None:
+    said = "柴火垛着了，离房子就十来米"
+    words = traits(said, category="safety_hazard", area="anping/xiliangwa/dashaocun")
+    device = {"category": "safety_hazard", "channel": "bot", "lat": 38.2, "lon": 115.6}
+    elsewhere = "anping/donghuangcheng"
+    assert not pair.particular(words, traits("热成像 疑似火点", 40, area=elsewhere, **device))  # type: ignore[arg-type]
+    assert pair.particular(words, traits("热成像 疑似火点", 10, area=elsewhere, **device))  # type: ignore[arg-type]
+    assert pair.particular(words, traits("热成像 疑似火点", 40, area="anping/xiliangwa", **device))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["另外说个事，卫生室门口水管裂了", "还有一个事，村北两家吵起来了", "5号楼也有味，俺家软管让老鼠啃了", "跟打架的没关系，我车让人划了", "又一处，不是刚才那个", "迎宾路口又碰一起，跟刚才那车不是一码事"],
+)
+def test_what_is_said_to_be_another_is(other: str) -> None:
+    first, later = traits("3号楼有煤气味，楼道里呛人", reporter="a"), traits(other, 10, reporter="a")
+    assert pair.forbidden(first, later) and pair.forbidden(later, first)
+    assert not pair.forbidden(later, traits(other, 20, reporter="b"))  # passed on
+    assert not pair.forbidden(later, traits("那儿来人了，都处理好了", 30, reporter="a"))
+
+
+@pytest.mark.parametrize("text", ["另外院里还有煤气罐", "是不是你们找的那个", "更正一下，不是三万，是三万二", "不知道跟那个有没有关系"])
+def test_what_only_sounds_like_another_is_not(text: str) -> None:
+    assert traits(text).another != 2
+
+
+def test_notices_are_one_only_in_the_same_words() -> None:
+    notice = "【温馨提示】3·15将至，购物请保留小票，遇纠纷拨打12315"
+    same = {"category": "other", "subtype": "publicity", "reporter": "a"}
+    assert pair.particular(traits(notice, **same), traits("转 " + notice, 60, **same))  # type: ignore[arg-type]
+    other = "【温馨提示】3·15将至，扫码付款请先核对收款人姓名"
+    assert not pair.particular(traits(notice, **same), traits(other, 60, **same))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "colours", "makes"),
+    [
+        ("我的红雅迪没了", "白色小牛电动车的电瓶让人卸了", -1, -1),
+        ("红色雅迪让人骑走了", "丢了个红电动车，雅迪的", 1, 1),
+        ("红旗街着火了", "黑河边着火了", 0, 0),
+        ("a man in a red coat", "穿红羽绒服那个", 1, 0),
+    ],
+)
+def test_colours_and_makes_tell_things_apart(one: str, other: str, colours: int, makes: int) -> None:
+    values = dict(zip(pair.FEATURES, pair.features(_nothing(), traits(one), traits(other, 5)), strict=True))
+    assert values["colours_same"] - values["colours_apart"] == colours
+    assert values["makes_same"] - values["makes_apart"] == makes
 
 
 def test_another_sum_is_another_victim_of_a_script() -> None:
