@@ -377,7 +377,8 @@ class Fold:
             category, subtype, confidence = shown.category, shown.subtype, 1.0
         elif _says_little(bits, incident):
             category, subtype = shown.category, shown.subtype
-        fills = before.area is None and shown.area is not None and len(incident.tips) > 1
+        own = _own_area(before)
+        fills = own is None and len(incident.tips) > 1
         link, link_to = self._link(before, incident, shown)
         routed = shown.routed
         return msgspec.structs.replace(
@@ -386,7 +387,7 @@ class Fold:
             subtype=subtype,
             urgent=bool(incident.overrides.get("urgent", urgent)),
             confidence=confidence,
-            area=shown.area if fills or "area" in incident.overrides else before.area,
+            area=shown.area if fills or "area" in incident.overrides else own,
             incident_id=incident.id,
             link=link,
             link_to=link_to,
@@ -670,7 +671,12 @@ def _place_of(best: Decision, overrides: dict[str, Any]) -> _Where:
     if "area" in overrides:
         path = str(overrides["area"])
         return _Where(path, _PRECISIONS[min(path.count("/") + 1, 3)], (), (), (), tuple(bits[4]))
-    return _Where(best.area, bits[0], best.area_candidates, tuple(bits[2]), tuple(bits[3]), tuple(bits[4]))
+    return _Where(_own_area(best), bits[0], best.area_candidates, tuple(bits[2]), tuple(bits[3]), tuple(bits[4]))
+
+
+def _own_area(decision: Decision) -> str | None:
+    """Where a tip lies by itself, whatever its incidents or a person said of it since: the area that leads its candidates."""
+    return decision.area_candidates[0].area if decision.memory["case"][0] != "none" else None
 
 
 def _fingerprint(shown: Shown) -> int:

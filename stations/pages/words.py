@@ -645,6 +645,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
         "somebody's own life, and no quarrel is told",
     ),
     "detail.the bank may still hold the money": ("刚转账，银行可能还来得及止付", "the bank may still hold the money"),
+    "detail.a suspect is held, or still there": ("有人被抓住，或还在现场", "a suspect is held, or still there"),
     "detail.the text is nothing but marks": ("只有符号", "the text is nothing but marks"),
     "detail.the text says that it is over": ("文中说已经结束", "the text says that it is over"),
     "detail.reads like a thing that cannot wait an hour": ("读来是等不得的事", "reads like a thing that cannot wait an hour"),

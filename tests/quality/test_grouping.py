@@ -62,8 +62,8 @@ def demo_day() -> dict[str, Any]:
 def test_a_countys_day_joins_few_strangers_and_most_that_belong_together() -> None:
     truth = {row: incident for row, incident in labels().items() if incident is not None}
     said = scored(truth, {row: demo_day()[row]["incident_id"] for row in truth})
-    assert said["pairwise_recall"] >= 0.88 and said["pairwise_precision"] >= 0.93, said
-    assert said["falsely_joined"] <= 0.045, said
+    assert said["pairwise_recall"] >= 0.90 and said["pairwise_precision"] >= 0.93, said
+    assert said["falsely_joined"] <= 0.04, said
 
 
 def test_strangers_of_two_townships_are_never_joined() -> None:
@@ -92,8 +92,8 @@ def test_publicity_stays_by_itself() -> None:
         ("group-a.jsonl", 0.88, 0.70, 0.09),
         ("group-b.jsonl", 0.86, 0.54, 0.08),
         ("group-c.jsonl", 0.84, 0.68, 0.05),
-        ("group-d.jsonl", 0.80, 0.66, 0.14),
-        ("group-e.jsonl", 0.89, 0.66, 0.05),
+        ("group-d.jsonl", 0.82, 0.66, 0.13),
+        ("group-e.jsonl", 0.84, 0.65, 0.06),
         ("group-mixed.jsonl", 0.74, 0.82, 0.09),
     ],
 )
@@ -128,7 +128,7 @@ def test_a_day_of_five_hundred_tips_without_places(join: float | None, falsely_j
     said = group_figures(grouped, intervals=False)
     assert said["falsely_joined"] <= falsely_joined and said["pairwise_recall"] >= recall, said
     largest = max(Counter(g.said for g in grouped).values())
-    assert largest <= 8, said
+    assert largest <= 10, said
 
 
 def test_the_page_beside_the_model_speaks_of_this_model() -> None:

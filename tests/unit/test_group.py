@@ -209,3 +209,17 @@ def test_a_tip_that_says_little_is_taken_for_what_its_incident_is() -> None:
     fold.feed(correction("split", fold.incident("c"), 50, tip_ids=("c",)))
     assert (fold.decisions["c"].category, fold.decisions["c"].subtype) == (alone.category, alone.subtype)
     assert not [r for r in fold.decisions["c"].reasons if r.kind == "context"]
+
+
+def test_an_area_taken_from_an_incident_goes_with_it() -> None:
+    fold = driven([tip("a", "大邵村东头柴火垛着了", 0), tip("b", "东头那垛还在冒烟，烧到墙根了", 8)])
+    alone = driven([tip("b", "东头那垛还在冒烟，烧到墙根了", 8)]).decisions["b"].area
+    fold.feed(correction("merge", fold.incident("b"), 20, into=fold.incident("a")))
+    assert fold.decisions["b"].area == "anping/xiliangwa/dashaocun" != alone
+    fold.feed(correction("split", fold.incident("b"), 30, tip_ids=("b",)))
+    assert fold.decisions["b"].area == alone
+    fold.feed(correction("relocate", fold.incident("a"), 40, area="anping/madian"), tip("c", "村西也着了一垛", 50))
+    fold.feed(correction("merge", fold.incident("c"), 60, into=fold.incident("a")))
+    assert fold.decisions["a"].area == "anping/madian"
+    fold.feed(correction("split", fold.incident("a"), 70, tip_ids=("c",)))
+    assert fold.decisions["c"].area == driven([tip("c", "村西也着了一垛", 50)]).decisions["c"].area
