@@ -24,7 +24,7 @@ import numpy as np
 from schemas.records import Reason
 from schemas.vocabulary import CATEGORIES, Category
 from streams.stages import cues
-from streams.stages.pair import Weights
+from streams.stages.pair import Weights, aligned
 
 LONGEST_GRAM: Final = 4
 _PART = re.compile(r"[a-z][a-z']*|[^a-z]+")
@@ -147,7 +147,7 @@ class Model:
             self._idf = np.append(loaded["idf"].astype(np.float32), np.float32(0))
             weights = loaded["term_weights"].tolist()
             pairs = self.meta["pairs"]
-            self.pair_weights = Weights(tuple(pairs["features"]), tuple(pairs["concepts"]), dict(pairs["kinds"]))
+            self.pair_weights = Weights(aligned(pairs["features"]), tuple(pairs["concepts"]), dict(pairs["kinds"]))
         except (KeyError, OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile, msgspec.DecodeError) as error:
             raise ValueError(
                 f"this is no model file of ours ({type(error).__name__}); train one with `python training/train.py`"

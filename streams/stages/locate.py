@@ -416,7 +416,7 @@ def _sharpened(chosen: str, score: float, area: str, other: float) -> tuple[str,
 
 
 def _words(item: _Evidence) -> str:
-    if item.area is None and not item.candidates:
+    if item.kind == "area" and item.area is None:
         return UNKNOWN_AREA
     if item.area is not None and not item.flag:
         return f"{item.kind} says {item.area}"

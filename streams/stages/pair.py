@@ -8,7 +8,7 @@ as plain numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from operator import mul
 from typing import Final
 
@@ -34,6 +34,24 @@ FEATURES: Final = (
     "at_once", "within_hours", "kind_at_once", "kind_within_hours", "kind_things", "kind_terms", "concepts_at_once",
     "both_theft", "both_dispute", "theft_at_once", "theft_things_apart", "places_apart_at_once", "here_things_apart", "same_reporter_short",
 )  # fmt: skip
+
+#: Features that models of before 2026-11-28 do not know. A store's log names the model that decided it, and is rebuilt with it.
+_LATER: Final = frozenset(
+    {
+        "colours_same", "colours_apart", "makes_same", "makes_apart", "same_reporter_another", "same_reporter_two", "money_rare",
+        "both_theft", "both_dispute", "theft_at_once", "theft_things_apart", "places_apart_at_once", "here_things_apart", "same_reporter_short",
+    }
+)  # fmt: skip
+
+
+def aligned(learned: Sequence[float]) -> tuple[float, ...]:
+    """A model's weights, the bias last, in the order of FEATURES; of an older model nothing for the features it does not know.
+    Any other number of weights stays as it is: `streams.stages.group` refuses it."""
+    if len(learned) != len(FEATURES) - len(_LATER) + 1:
+        return tuple(learned)
+    known = iter(learned)
+    return (*[0.0 if feature in _LATER else next(known) for feature in FEATURES], next(known))
+
 
 class Weights(msgspec.Struct, frozen=True):
     """What a model has learned of pairs of tips."""

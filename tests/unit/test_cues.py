@@ -61,7 +61,7 @@ def test_a_suspect_held_or_still_there_is_urgent(text: str, cue: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["偷车的抓着没有？", "昨晚抓了俩偷线的，为值班的点赞", "抓着了，派出所带走了", "祖传名医，抓了一千六的药", "半夜逮走我三只羊", "没抓着，跑了"],
+    ["偷车的抓着没有？", "昨晚抓了俩偷线的，为值班的点赞", "抓着了，派出所带走了", "祖传名医，抓了一千六的药", "半夜逮走我三只羊", "没抓着，跑了", "猫逮着一只老鼠", "今天钓鱼逮着一个大的", "希望早日抓住小偷", "小偷抓住了吗", "要是抓住小偷非打他不可"],
 )
 def test_a_suspect_long_gone_is_left_to_the_model(text: str) -> None:
     assert cues.urgency(normalise(text).text, "theft") is None

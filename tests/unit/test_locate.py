@@ -90,6 +90,7 @@ def test_an_unknown_area_path_is_told() -> None:
     told = where("有人打架", area="anping/nowhere")
     assert told.area is None
     assert [(r.cue, r.detail) for r in told.reasons] == [("anping/nowhere", UNKNOWN_AREA)]
+    assert UNKNOWN_AREA not in {r.detail for r in where("有人打架", lat=31.2, lon=121.4).reasons}
 
 
 def test_words_that_plainly_name_another_township_let_it_read_along() -> None:

@@ -7,6 +7,7 @@ import pytest
 from streams.stages import pair
 from streams.stages.concepts import COUNT
 from streams.stages.extract import extract
+from streams.stages.group import Groups, Thresholds
 from streams.stages.traits import Traits, place_stem, read_places, read_text, told_quantities
 from tests.fold_made import START
 
@@ -316,3 +317,15 @@ def test_a_road_is_long_and_a_kind_of_place_is_no_name() -> None:
 
 def _nothing() -> pair.Weights:
     return pair.Weights((0.0,) * (len(pair.FEATURES) + 1), (1.0,) * COUNT, {})
+
+
+def test_a_model_of_before_says_nothing_of_later_features() -> None:
+    older = [float(i) for i in range(84)]
+    weights = pair.aligned(older)
+    assert len(weights) == len(pair.FEATURES) + 1 and weights[-1] == 83.0
+    by_name = dict(zip(pair.FEATURES, weights, strict=False))
+    assert by_name["dice"] == 0.0 and by_name["containment"] == 1.0 and by_name["colours_apart"] == by_name["both_theft"] == 0.0
+    assert by_name["concepts_at_once"] == 82.0
+    Groups(pair.Weights(weights, (1.0,) * COUNT, {}), Thresholds())
+    with pytest.raises(ValueError, match="50 pair weights"):
+        Groups(pair.Weights(pair.aligned(older[:50]), (1.0,) * COUNT, {}), Thresholds())
