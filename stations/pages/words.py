@@ -421,7 +421,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "act.dead_letter.show": ("查看死信", "dead letter looked at"),
     "act.dead_letter.replayed": ("重放死信", "dead letter replayed"),
     "act.dead_letter.discard": ("丢弃死信", "dead letter discarded"),
-    "act.dead_letter.discarded": ("丢弃死信（网页）", "dead letter discarded (page)"),
+    "act.dead_letter.discarded": ("丢弃死信", "dead letter discarded"),
     "act.identity.reveal": ("查看身份", "identity revealed"),
     "act.identity.erase": ("销毁身份", "identity erased"),
     "act.token.create": ("新建令牌", "token made"),

@@ -18,7 +18,7 @@ from schemas.times import HOUR, MINUTE
 from schemas.vocabulary import CATEGORIES, NO_ACTION
 from streams.stages.concepts import CHILD, COLOURS, ELDER, HAPPENINGS, MAKES, PICKED_UP, SITES, STOPPED, THINGS
 from streams.stages.extract import NUMBERED
-from streams.stages.traits import ROADS, Remembered, Traits
+from streams.stages.traits import OUTRIGHT, ROADS, Remembered, Traits
 
 FEATURES: Final = (
     "dice", "containment", "terms", "terms_share", "rare_terms",
@@ -133,7 +133,7 @@ def again(a: Traits, b: Traits) -> bool:
     if not (a.another or b.another):
         return False
     later = a if (a.seen, a.tip_id) > (b.seen, b.tip_id) else b
-    if later.another == 2:
+    if later.another == OUTRIGHT:
         return likeness(a, b)[1] < _HELD
     return bool(later.another) and abs(a.seen - b.seen) > _ONE_MORE
 

@@ -42,6 +42,8 @@ PROGRESS: Final = re.compile(
 ANOTHER: Final = re.compile(
     r"今天又|今儿又|又(?:撬|偷|丢|让人|被|有人|有一|来了个|出了|骗|一个|是(?:那|电|偷|他))|也(?:让人|被|丢|少了|有一|有个|有人|进了?(?:人|贼)|是这|中招|收|接到|骗|没了|着了|给|空了|不见)|(?:这边|我家|俺家|俺们|我们)也|这回是|另(?:一|外一)|不是(?:同一|一回|一码)|别的|第二(?:个|起|家|回)|(?:昨天|昨儿|刚才).{1,14}(?:今天|今儿|今早|这会儿)?又|上回|上次|上周|\b(?:another|again|(?:me|mine|stolen|gone|cheated|scammed) too)\b"
 )
+#: `Traits.another` of a tip that matches DISTINCT.
+OUTRIGHT: Final = 2
 _FOUND = re.compile(r"找(?:着|到|见|回)|(?:抓|逮)(?:着|住|到)|追回")
 _NUMBER = "(?:[0-9]{1,3}|[一二三四五六七八九十]{1,3})"
 #: Says outright that it is another thing: one more there (`5号楼也有味`), not that one, a second thing by the same person.
@@ -130,7 +132,7 @@ class Traits(Remembered):
         self.categories = _NO_CATEGORIES
         #: Tells how something known goes on or ended.
         self.progress = False
-        #: Tells of one more of a kind: 1, or 2 where it says outright that it is another thing.
+        #: Tells of one more of a kind: 1, or OUTRIGHT where it says outright that it is another thing.
         self.another = 0
         self.channel = "volunteer"
         #: Names of places without their kind, e.g. of a factory; the villages among them.
@@ -230,7 +232,7 @@ def read_text(traits: Traits, text: str, common: dict[str, float], wide: frozens
     resumed = RESUMED.search(told) is not None
     traits.progress = not resumed and PROGRESS.search(told) is not None
     if not _FOUND.search(told):  # Who found it may say what is gone from it, as of one more.
-        traits.another = 2 if DISTINCT.search(told) else int(resumed or ANOTHER.search(told) is not None)
+        traits.another = OUTRIGHT if DISTINCT.search(told) else int(resumed or ANOTHER.search(told) is not None)
 
 
 def grams(text: str) -> int:
