@@ -14,15 +14,11 @@ import orjson
 from producers import identity
 from producers.keyring import Entropy, Keyring
 from schemas.errors import Mistake, Rejected
-from schemas.records import Attachment, Place, Tip
+from schemas.records import Attachment, Place, Tip, tip_id_of
 from schemas.times import format_time, parse_time
 from schemas.validation import mistakes
 from schemas.vocabulary import Channel
 from streams.ports import Admitted, Principal
-
-#: `tip_id` is uuid5 of this and `<source>\x1f<message_id>`. Part of the contract: never to change. It is
-#: itself the uuid5 of the URL `urn:tipline:tip`.
-NAMESPACE: Final = uuid.UUID("3cdead9b-4684-5aa8-9e0b-d0cbf080a93c")
 
 #: First part of a source -> its channel, where the submission names none.
 CHANNEL_OF: Final[dict[str, Channel]] = {
@@ -91,11 +87,6 @@ def _once_each(secrets: list[Secret]) -> list[Secret]:
 def invalid(found: list[Mistake]) -> Rejected:
     """The refusal of a submission that breaks its schema."""
     return Rejected(422, "invalid", "The submission breaks its schema", found)
-
-
-def tip_id_of(source: str, message_id: str) -> str:
-    """The id of the tip that a source sent under a message id."""
-    return str(uuid.uuid5(NAMESPACE, f"{source}\x1f{message_id}"))
 
 
 def channel_of(source: str, principal: Principal) -> Channel:

@@ -7,11 +7,21 @@ Times are RFC 3339 strings at this level; see `schemas.times` for the arithmetic
 
 from __future__ import annotations
 
-from typing import Any
+import uuid
+from typing import Any, Final
 
 import msgspec
 
 from schemas.vocabulary import Category, Channel, Level, Link
+
+#: `tip_id` is uuid5 of this and `<source>\x1f<message_id>`. Part of the contract: never to change. It is
+#: itself the uuid5 of the URL `urn:tipline:tip`.
+NAMESPACE: Final = uuid.UUID("3cdead9b-4684-5aa8-9e0b-d0cbf080a93c")
+
+
+def tip_id_of(source: str, message_id: str) -> str:
+    """The id of the tip that a source sent under a message id."""
+    return str(uuid.uuid5(NAMESPACE, f"{source}\x1f{message_id}"))
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):

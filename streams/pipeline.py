@@ -29,6 +29,7 @@ from schemas.records import (
     StateChange,
     Tip,
     Versions,
+    tip_id_of,
 )
 from schemas.times import DAY, MINUTE, format_time, parse_time
 from schemas.vocabulary import NO_ACTION, SUBTYPES, Category, Link
@@ -254,7 +255,8 @@ class Fold:
         incident = self.groups.incidents[remembered.incident]
         reasons = [*facts.reasons, *facts.classified.reasons, *facts.located.reasons]
         if placed.best is not None and placed.best[0] in incident.tips:
-            reasons.append(Reason("group", f"p={placed.best[1]:.2f}", f"tells of the same incident as tip {placed.best[0]}"))
+            how = "is a reply to" if placed.best[0] == remembered.answers else "tells of the same incident as"
+            reasons.append(Reason("group", f"p={placed.best[1]:.2f}", f"{how} tip {placed.best[0]}"))
         elif incident.link != "new" and len(incident.tips) == 1:
             reasons.append(Reason(incident.link, placed.link_cue, f"see incident {incident.link_to}"))
         draft = self._draft(position, facts, incident, reasons)
@@ -304,6 +306,7 @@ class Fold:
         remembered.names = frozenset((*found.names, *found.plates, *found.tokens))
         remembered.money, remembered.quantities = traits.told_quantities(found.quantities)
         remembered.reporter = f"{tip.source}/{tip.reporter}" if tip.reporter else None
+        remembered.answers = tip_id_of(tip.source, tip.in_reply_to) if tip.in_reply_to else None
         remembered.forwarded, remembered.follow_up = normal.forwarded, normal.follow_up
         traits.read_text(remembered, normal.text, self.model.term_weights, self._wide_terms)
         remembered.complete()
@@ -688,7 +691,7 @@ def moved_on(master: Traits, tip: Traits) -> bool:
     """Whether a later tip of an incident tells something new rather than the same again."""
     if tip.forwarded:
         return False
-    if tip.follow_up or tip.progress:
+    if tip.follow_up or tip.progress or tip.answers is not None:
         return True
     if any(unit == other and value != old for value, unit in tip.quantities for old, other in master.quantities):
         return True

@@ -259,7 +259,16 @@ class Shown:
             station, _, level = detail.partition(" at ")
             values = {"route": cue, "station": self.station(station), "level": self.word("level", level)}
             return Why(about, self.t("why.route", **values, rule=self.rule(cue)))
+        if kind == "cc":
+            return Why(about, self._reads_along(cue, detail))
         return Why(about, self._other_reason(kind, cue, detail))
+
+    def _reads_along(self, station: str, detail: str) -> str:
+        how, _, what = detail.partition(" ")
+        name = self.station(station)
+        if how == "for":
+            return self.t("why.cc.area", station=name, area=self.place(what))
+        return self.t("why.cc.rule" if how == "with" else "why.cc.triage", station=name)
 
     def rule(self, route_id: str) -> str:
         """What a routing rule asks of a case, with what the rules above it ask; nothing is left out but which words and sources."""
@@ -299,6 +308,8 @@ class Shown:
             return self.t("why.time", time=self.time(cue))
         if kind == "hint":
             return self.t("why.hint", category=self.word("category", cue))
+        if kind == "group" and detail.startswith("is a reply to"):
+            return self.t("why.reply", cue=self._cue(cue))
         if kind == "incident":
             return self.t("why.incident", n=cue.partition(" ")[0])
         if kind == "context":

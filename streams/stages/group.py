@@ -42,6 +42,8 @@ MOST_CUT: Final = 32
 ENOUGH: Final = 45
 #: Weight of what many tips share: a concept, a township, a likely kind, the hour.
 _SOME: Final = 15
+#: Weight of a reply and what it answers: always among those compared.
+_ANSWERED: Final = 10_000
 _MUCH: Final = 30
 #: Tips of one kind this close in time are compared whatever their words; of any kind, if they share a little.
 _KIND_SOON: Final = 90 * MINUTE
@@ -295,6 +297,8 @@ class Groups:
         if not isinstance(one, Traits) or not isinstance(other, Traits):
             return 0  # Too long ago to be compared: nothing speaks for or against.
         score = self._score(one, other)
+        if (pair.bare(one) or pair.bare(other)) and not pair.answered(one, other):
+            return 0  # It speaks of what it answers, and to nobody else.
         if score < 0:
             return _FORBIDDEN
         return _ODDS[round(score * 10_000)]
@@ -310,6 +314,9 @@ class Groups:
         sought = _sought(tip, keys)
         found: dict[Traits, int] = {}
         weight_of = found.get
+        answered = self.tips.get(tip.answers) if tip.answers is not None else None
+        if isinstance(answered, Traits):
+            found[answered] = _ANSWERED
         for index in [index for n in (number - 1, number, number + 1) if (index := self._index.get(n)) is not None]:
             posted = index.get
             for key, weight in sought:
@@ -677,6 +684,8 @@ def _keys(tip: Traits) -> list[tuple[str | int, int]]:
 def _posted(tip: Traits, keys: list[tuple[str | int, int]]) -> list[str | int]:
     """The keys under which a tip is found."""
     posted = [key for key, _ in keys]
+    if tip.answers is not None:
+        posted.append("<" + tip.answers)
     # Negative numbers are spells of time.
     posted.append(-(tip.seen // _SOON))
     posted += [f"{leaf}:{tip.seen // _KIND_SOON}" for leaf, _ in tip.leaves]
@@ -688,7 +697,7 @@ def _posted(tip: Traits, keys: list[tuple[str | int, int]]) -> list[str | int]:
 def _sought(tip: Traits, keys: list[tuple[str | int, int]]) -> list[tuple[str | int, int]]:
     """The keys a tip looks under, with the weight of what is found there."""
     spell = tip.seen // _SOON
-    sought = [*keys, (-spell + 1, _SOME), (-spell, _SOME), (-spell - 1, _SOME)]
+    sought = [*keys, ("<" + tip.tip_id, _ANSWERED), (-spell + 1, _SOME), (-spell, _SOME), (-spell - 1, _SOME)]
     spell = tip.seen // _KIND_SOON
     sought += [(f"{leaf}:{n}", _MUCH) for leaf, _ in tip.leaves for n in (spell - 1, spell, spell + 1)]
     if tip.lat is not None and tip.lon is not None:

@@ -9,6 +9,7 @@ candidates unless something tells them apart.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -23,8 +24,13 @@ Precision = Literal["none", "county", "township", "village"]
 _PREFIXES = frozenset("东西南北前后大小上下新老")
 #: After a bare name these make another place of it: 马店庄 is not 马店镇.
 _SUFFIXES = frozenset("庄营屯疃堡铺寨镇乡")
-#: Words after a name that tell of a person, before it of where somebody went, and before it of where it happened.
-_PERSON = ("人", "籍", "村民", "居民", "媳妇", "亲戚")
+#: Words after a name that tell of a person (`沙窝村的老张`), before it of where somebody went, and before it of where it happened.
+_PERSON = re.compile(r"人|籍|村民|居民|媳妇|亲戚|姓|的(?:小伙|后生|闺女|姑娘|大[爷娘哥姐叔]|老(?![宅井桥河街楼屋房路院坟庙厂])[\u4e00-\u9fff](?!家))")
+#: `我是沙窝村的`: who tells it or who did it comes from there.
+_COMES_FROM = re.compile(r"(?:我|俺|咱|他|她|人家|对方|媳妇|司机|[男女]的|[一俩仨]个?)们?(?:家|本人)?(?:都|就)?(?:是|住|从)$")
+#: `不是沙窝村` - but `是不是沙窝村` and `不是沙窝村吗` ask.
+_DENIED = re.compile(r"(?<!是)(?:不是|不在|并非|没在)(?:在|咱|俺们?|我们)?$")
+_ASKS = re.compile(r"[^,。;!\s]{0,4}[吗吧么嘛?]")
 _TOWARDS = ("去", "往", "向", "进", "从", "到")
 _THERE = ("在", "于")
 
@@ -311,6 +317,8 @@ def _scan(county: County, text: str) -> tuple[list[_Hit], list[str]]:
             continue  # 大子文镇沙窝村: a village of that township which is not listed, not the listed one elsewhere.
         if len(name.targets) == 1 and county.areas[name.targets[0]].level == "township" and name.zone is None:
             township, township_end = name.targets[0], end
+        if _DENIED.search(lowered, max(0, start - 6), start) and not _ASKS.match(lowered, end):
+            continue
         hits.append(_Hit(word, name.targets, _score(name, lowered, start, end), name.zone))
     return hits, mentions if len(mentions) < 2 else _once(mentions)
 
@@ -321,7 +329,7 @@ def _is_letter(character: str) -> bool:
 
 def _score(name: Name, text: str, start: int, end: int) -> float:
     score = name.score
-    if text.startswith(_PERSON, end) or text.endswith(_TOWARDS, 0, start):
+    if _PERSON.match(text, end) or text.endswith(_TOWARDS, 0, start) or (text.startswith("的", end) and _COMES_FROM.search(text, max(0, start - 8), start)):
         score -= _ASIDE
     elif text.endswith(_THERE, 0, start):
         score += _LOCATIVE

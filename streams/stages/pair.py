@@ -99,6 +99,8 @@ _COPIED_ALIKE = 0.95
 _NOTICE_ALIKE = 0.7
 #: The least probability that a message passed on tells of the same incident.
 _COPIED = 0.95
+#: The least probability that a reply tells of the incident that it answers.
+_ANSWERED: Final = 0.95
 #: So long after a report `又` and `也` tell of another, and no longer of how it goes on.
 _ONE_MORE = 5 * HOUR
 #: Years told of one person by two differ by no more than this: `十来岁`, `看着有七十`.
@@ -114,17 +116,42 @@ def gap(a: Traits, b: Traits) -> int:
 
 def forbidden(a: Traits, b: Traits) -> bool:
     """The gates: True when the two cannot be one incident, whatever the words."""
-    if abs(a.seen - b.seen) > LONGEST_WINDOW or villages_apart(a, b):
+    if abs(a.seen - b.seen) > LONGEST_WINDOW:
+        return True
+    if answered(a, b):
+        return False  # `not in Xiwa, in Dongwa` names another village and corrects what it answers.
+    if villages_apart(a, b):
         return True
     if a.lat is not None and b.lat is not None and kilometres(a, b) > _FAR_KM:
         return True
-    if kinds_apart(a, b) or (townships_apart(a, b) and not reporter_same(a, b)) or again(a, b) or persons_apart(a, b) or numbers_apart(a, b):
+    if kinds_apart(a, b) or (townships_apart(a, b) and not reporter_same(a, b)) or again(a, b) or persons_apart(a, b):
         return True
-    if a.category == b.category == "fraud" and a.money and b.money and not reporter_same(a, b):
-        if not ((a.concepts ^ b.concepts) & STOPPED or about_equal(a.money, b.money)):
-            # Another victim's sum - unless two voices tell of it in their own words within the hour.
-            return gap(a, b) > HOUR or likeness(a, b)[0] > _ALIKE
-    return False
+    return numbers_apart(a, b) or victims_apart(a, b)
+
+
+def victims_apart(a: Traits, b: Traits) -> bool:
+    """Whether both tell of a fraud and of another sum: of two victims - unless one tells what was stopped of it, or two voices
+    tell of it in their own words within the hour."""
+    if not a.category == b.category == "fraud" or not a.money or not b.money or reporter_same(a, b):
+        return False
+    if (a.concepts ^ b.concepts) & STOPPED or about_equal(a.money, b.money):
+        return False
+    return gap(a, b) > HOUR or likeness(a, b)[0] > _ALIKE
+
+
+def answered(a: Traits, b: Traits) -> bool:
+    """Whether one of the two is a reply to the other and goes on with it: no thanks, no other victim, no other thing."""
+    if (a.answers == b.tip_id) == (b.answers == a.tip_id):
+        return False  # Neither - or each the other, which no two messages can.
+    reply, other = (a, b) if a.answers == b.tip_id else (b, a)
+    if reply.another or reply.subtype in NO_ACTION or other.subtype in NO_ACTION:
+        return False
+    return bare(reply) or not (kinds_apart(a, b) or persons_apart(a, b) or (not reply.follow_up and victims_apart(a, b)))
+
+
+def bare(tip: Traits) -> bool:
+    """Whether a tip is a reply of few words: what it says it says of the message that it answers."""
+    return tip.answers is not None and tip.length < SHORT
 
 
 def again(a: Traits, b: Traits) -> bool:
@@ -177,6 +204,8 @@ def kinds_apart(a: Traits, b: Traits) -> bool:
 
 def too_short(a: Traits, b: Traits) -> bool:
     """Short texts say too little to join two tips by themselves: a place, name, number or forward must speak too."""
+    if answered(a, b):
+        return False
     if "lost_found" in (a.subtype, b.subtype) and (a.concepts ^ b.concepts) & PICKED_UP and (a.subtype == b.subtype or "theft" in (a.category, b.category)):
         return True  # Who lost it and who found it are brought together by a person.
     if min(a.length, b.length) >= SHORT or reporter_same(a, b):
@@ -199,7 +228,7 @@ def particular(a: Traits, b: Traits) -> bool:
     """
     if a.subtype in NO_ACTION and b.subtype in NO_ACTION:
         return likeness(a, b)[0] >= _NOTICE_ALIKE
-    if reporter_same(a, b):
+    if reporter_same(a, b) or answered(a, b):
         return True
     if a.subtype not in NO_ACTION and b.subtype not in NO_ACTION:
         if not (a.names.isdisjoint(b.names) and a.money.isdisjoint(b.money) and a.quantities.isdisjoint(b.quantities)):
@@ -508,4 +537,6 @@ def same_words(a: Traits, b: Traits) -> bool:
 def score(weights: Weights, a: Traits, b: Traits) -> float:
     """Probability 0..1 that two tips that no gate forbids tell of one incident."""
     learned = 1.0 / (1.0 + math.exp(-(sum(map(mul, weights.features, features(weights, a, b))) + weights.features[-1])))
+    if answered(a, b):
+        return max(learned, _ANSWERED)
     return max(learned, _COPIED) if copied(a, b) else learned

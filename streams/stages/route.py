@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal
 
 import msgspec
@@ -183,20 +184,22 @@ def _missed_window(active: Active, view: _View) -> str | None:
 
 def _routed(county: County, view: _View, node: Route, station: str, reasons: list[Reason]) -> Routed:
     case = view.case
-    cc = [filled for template in node.cc if (filled := fill(template, view.area)) is not None]
+    why = {filled: f"with {node.id}" for template in node.cc if (filled := fill(template, view.area)) is not None}
     reasons.insert(0, Reason("route", node.id, f"{station} at {node.level}"))
     ladder = node.ladder
     if case.urgent and not node.no_action and station == county.desks["triage"]:
-        station, cc = county.desks["duty"], [county.desks["triage"], *cc]
+        station, why = county.desks["duty"], {county.desks["triage"]: "instead of it the duty desk acts", **why}
         ladder = county.urgent_ladder
         reasons.append(Reason("urgent", "", "an urgent case does not wait at the triage desk"))
     if "best_candidate" in view.flags and view.area is not None:
         reasons.append(Reason("urgent", view.area.path, "routed by the best candidate area"))
-    if case.cc_areas:
-        cc += _other_sides(county, view, station)
+    for path, other in _other_sides(county, view, station):
+        why.setdefault(other, f"for {path}")
+    cc = _allowed(county, station, why)
+    reasons += [Reason("cc", one, why[one]) for one in cc]
     return Routed(
         station=station,
-        cc=_allowed(county, station, cc),
+        cc=cc,
         route_id=node.id,
         level=node.level,
         ladder=ladder,
@@ -206,27 +209,27 @@ def _routed(county: County, view: _View, node: Route, station: str, reasons: lis
     )
 
 
-def _other_sides(county: County, view: _View, station: str) -> list[str]:
-    """Who would have the case beyond each near border; for a neighbour the desk that speaks with them."""
+def _other_sides(county: County, view: _View, station: str) -> list[tuple[str, str]]:
+    """(path, who would have the case there) beyond each near border; for a neighbour the desk that speaks with them."""
     found = []
     for path in view.case.cc_areas:
         area = county.areas.get(path)
         if area is None:
             continue
         if area.desk is not None:
-            found.append(area.desk)
+            found.append((path, area.desk))
             continue
         _, other, _ = _walk(county, _View(county, view.case, path, view.flags), None)
         if other not in (station, county.desks["triage"]):
-            found.append(other)
+            found.append((path, other))
     return found
 
 
-def _allowed(county: County, station: str, cc: list[str]) -> tuple[str, ...]:
-    """Known stations, each once, without the one that acts; a restricted station's cases stay among restricted ones."""
+def _allowed(county: County, station: str, cc: Collection[str]) -> tuple[str, ...]:
+    """Known stations without the one that acts; a restricted station's cases stay among restricted ones."""
     if not cc:
         return ()
-    known = [s for s in dict.fromkeys(cc) if s != station and s in county.stations]
+    known = [s for s in cc if s != station and s in county.stations]
     own = county.stations.get(station)
     return tuple(s for s in known if own is None or not own.restricted or county.stations[s].restricted)
 

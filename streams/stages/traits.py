@@ -38,14 +38,14 @@ PROGRESS: Final = re.compile(
     r"|还在(?:堵|烧|吵|闹|打|坐|漏|冒)|又(?:着(?:了|起来)|冒烟|冒出来|烧起来|燃起来|打起来|吵起来|漏了)|复燃|已经.{1,8}(?:了|到)|(?:警察|交警|民警|消防|供电|120|救护车|村干部|支书|书记).{0,6}(?:来了|到了|来看了|去了)"
     r"|劝住了|劝开了|救上来|捞上来|找着了|找到了|送回来|冻结住|冻住了|止付|追回|(?:灭|散|通|开|好|走)了$|\bstill\b|\bnow\b"
 )
+_NUMBER = "(?:[0-9]{1,3}|[一二三四五六七八九十]{1,3})"
 #: Tells of one more of a kind that is known: another victim, another day.
 ANOTHER: Final = re.compile(
-    r"今天又|今儿又|又(?:撬|偷|丢|让人|被|有人|有一|来了个|出了|骗|一个|是(?:那|电|偷|他))|也(?:让人|被|丢|少了|有一|有个|有人|进了?(?:人|贼)|是这|中招|收|接到|骗|没了|着了|给|空了|不见)|(?:这边|我家|俺家|俺们|我们)也|这回是|另(?:一|外一)|不是(?:同一|一回|一码)|别的|第二(?:个|起|家|回)|(?:昨天|昨儿|刚才).{1,14}(?:今天|今儿|今早|这会儿)?又|上回|上次|上周|\b(?:another|again|(?:me|mine|stolen|gone|cheated|scammed) too)\b"
+    rf"今天又|今儿又|又(?:撬|偷|丢|让人|被|有人|有一|来了个|出了|骗|一个|是(?:那|电|偷|他))|也(?:让人|被|丢|少了|有一|有个|有人|进了?(?:人|贼)|是这|中招|收|接到|骗|没了|着了|给|空了|不见)|(?:这边|我家|俺家|俺们|我们)也|这回是|另(?:一|外一)|不是(?:同一|一回|一码)|别的|第二(?:个|起|家|回)|(?:昨天|昨儿|刚才).{{1,14}}(?:今天|今儿|今早|这会儿)?又|昨(?:天|儿个?|晚).{{0,3}}{_NUMBER}号.{{0,6}}今(?:天|儿).{{0,3}}{_NUMBER}号|今(?:天|儿)是?{_NUMBER}号.{{0,6}}昨(?:天|儿个?|晚).{{0,3}}{_NUMBER}号|上回|上次|上周|\b(?:another|again|(?:me|mine|stolen|gone|cheated|scammed) too)\b"
 )
 #: `Traits.another` of a tip that matches DISTINCT.
 OUTRIGHT: Final = 2
 _FOUND = re.compile(r"找(?:着|到|见|回)|(?:抓|逮)(?:着|住|到)|追回")
-_NUMBER = "(?:[0-9]{1,3}|[一二三四五六七八九十]{1,3})"
 #: Says outright that it is another thing: one more there (`5号楼也有味`), not that one, a second thing by the same person.
 DISTINCT: Final = re.compile(
     rf"(?:[那这]儿|[那这]边|[东西南北前后]头|{_NUMBER}号?(?:楼|院|井|坑|门|库|棚|单元)|[村庄营屯](?:里|上|东|西|南|北|口)?|[院地屋厂]里|里头|墙根|菜畦里|对面|隔壁)也(?:有(?!人说)|是(?!这么)|着(?:了|火)|丢|冒|漏|让|被|没了|塌|倒了|断了|灭了|坏了|进了)"
@@ -116,7 +116,7 @@ class Traits(Remembered):
     """One tip of the last days. Two traits are compared by `streams.stages.pair`."""
 
     __slots__ = (
-        "another", "categories", "channel", "concepts", "confidence", "follow_up", "forwarded", "given", "gram_count", "grams", "lat", "leaves", "length", "lon", "marks", "money",
+        "another", "answers", "categories", "channel", "concepts", "confidence", "follow_up", "forwarded", "given", "gram_count", "grams", "lat", "leaves", "length", "lon", "marks", "money",
         "place_grams", "places", "progress", "quantities", "reporter", "surnames", "term_weight", "terms", "urgent",
     )  # fmt: skip
 
@@ -134,6 +134,8 @@ class Traits(Remembered):
         self.progress = False
         #: Tells of one more of a kind: 1, or OUTRIGHT where it says outright that it is another thing.
         self.another = 0
+        #: The tip it is a reply to, by id; whether that one is known or not.
+        self.answers: str | None = None
         self.channel = "volunteer"
         #: Names of places without their kind, e.g. of a factory; the villages among them.
         self.places: frozenset[str] = _NOTHING
@@ -184,7 +186,7 @@ class Traits(Remembered):
         return [
             self.at, self.seen, self.category, self.subtype, round(self.confidence, 3), int(self.urgent), self.channel, self.area, sorted(self.places), sorted(self.villages),
             self.lat, self.lon, sorted(self.names), sorted(self.money), sorted(self.quantities), self.reporter, int(self.forwarded), int(self.follow_up), self.length,
-            f"{self.grams:x}", self.terms, self.leaves, int(self.progress), f"{self.concepts | self.marks << COUNT:x}", self.given, self.another,
+            f"{self.grams:x}", self.terms, self.leaves, int(self.progress), f"{self.concepts | self.marks << COUNT:x}", self.given, self.another, self.answers,
         ]  # fmt: skip
 
     @classmethod
@@ -210,6 +212,7 @@ class Traits(Remembered):
         spoken = int(dumped[23], 16)
         traits.concepts, traits.marks = spoken & (1 << COUNT) - 1, spoken >> COUNT
         traits.given, traits.another = dumped[24], dumped[25]
+        traits.answers = dumped[26] if len(dumped) > 26 else None  # Logs of before 2026-11-28 do not say.
         traits.complete()
         return traits
 

@@ -183,7 +183,7 @@ def test_the_ledger_finds_what_was_lost_doubled_and_kept_against_the_word(
         path.write_bytes(b"".join(msgspec.json.encode({"source": MINE, **entry}) + b"\n" for entry in entries))
         return check(ledger=path)
 
-    from producers.admission import tip_id_of
+    from schemas.records import tip_id_of
 
     first = tip_id_of(MINE, "m0")
     honest = [

@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from producers.admission import NAMESPACE, admit, channel_of
+from producers.admission import admit, channel_of
 from producers.keyring import Keyring
 from schemas.codec import decode_input, encode
 from schemas.errors import Rejected
+from schemas.records import NAMESPACE
 from schemas.validation import is_valid, mistakes, schema
 from streams.ports import Admitted, Principal
 

@@ -1,9 +1,12 @@
 """Which tips become one incident, by the behaviour that users see: through the whole fold, with the shipped model."""
 
+from itertools import permutations
+from typing import Any
 
+import msgspec
 import pytest
 
-from schemas.records import Decision, Tip
+from schemas.records import Decision, Tip, tip_id_of
 from streams.pipeline import CERTAIN
 from tests.fold_made import Driven, correction, driven, tip
 
@@ -223,3 +226,53 @@ def test_an_area_taken_from_an_incident_goes_with_it() -> None:
     assert fold.decisions["a"].area == "anping/madian"
     fold.feed(correction("split", fold.incident("a"), 70, tip_ids=("c",)))
     assert fold.decisions["c"].area == driven([tip("c", "村西也着了一垛", 50)]).decisions["c"].area
+
+
+def _message(message_id: str, text: str, minutes: float, **fields: Any) -> Tip:
+    """A message of a group, with the id that admission gives it."""
+    return tip(tip_id_of("wechat:pingan-1", message_id), text, minutes, message_id=message_id, **fields)
+
+
+_ROAD = _message("m1", "大邵村东头路塌了个大坑，车过不去", 0, reporter="v1")
+_CURRENT = _message("m2", "大邵村机井房的线断了搭在地上冒火花", 3, reporter="v2")
+_DONE = _message("m3", "修好了，能走了", 90, reporter="v3", in_reply_to="m1")
+
+
+def test_a_reply_tells_of_what_it_answers_however_little_it_says() -> None:
+    for order in permutations([_ROAD, _CURRENT, _DONE]):
+        fold = driven(list(order))
+        assert fold.incident(_DONE.tip_id) == fold.incident(_ROAD.tip_id) != fold.incident(_CURRENT.tip_id)
+    said = fold.decisions[_DONE.tip_id]
+    assert said.link == "update" and fold.rebuilt().partition() == fold.partition()
+    told = driven([_ROAD, _CURRENT, _DONE]).decisions[_DONE.tip_id].reasons
+    assert [r.detail for r in told if r.kind == "group"] == [f"is a reply to tip {_ROAD.tip_id}"]
+    stranger = driven([_ROAD, _CURRENT, msgspec.structs.replace(_DONE, in_reply_to=None)])
+    assert stranger.incident(_DONE.tip_id) != stranger.incident(_ROAD.tip_id)
+
+
+@pytest.mark.parametrize("text", ["收到", "谢谢", "我家也塌了一个，另外还有个事，电表箱着了"])
+def test_a_reply_that_thanks_or_tells_of_another_stays_alone(text: str) -> None:
+    fold = driven([_ROAD, _message("m4", text, 5, reporter="v4", in_reply_to="m1")])
+    assert len(fold.partition()) == 2
+
+
+def test_a_reply_to_what_nobody_knows_is_a_tip_like_any_other() -> None:
+    lone = msgspec.structs.replace(_DONE, in_reply_to="gone")
+    fold = driven([_ROAD, lone])
+    assert len(fold.partition()) == 2 and fold.decisions[lone.tip_id].link == "new"
+
+
+def test_replies_in_a_row_are_one_incident_until_a_person_parts_them() -> None:
+    fold = driven(
+        [
+            _ROAD,
+            _message("m5", "来电人反映大邵村东头路面塌陷，车辆无法通行", 4, reporter="v5"),
+            _message("m6", "路中间的大坑还没人管，大邵村东头", 30, reporter="v6"),
+            _message("m7", "来人了", 40, reporter="v7", in_reply_to="m1"),
+            _message("m8", "填上了", 80, reporter="v8", in_reply_to="m7"),
+        ]
+    )
+    assert len(fold.partition()) == 1
+    last = tip_id_of("wechat:pingan-1", "m8")
+    fold.feed(correction("split", fold.incident(last), 90, tip_ids=(last,)))
+    assert len(fold.partition()) == 2 and fold.rebuilt().partition() == fold.partition()

@@ -98,8 +98,18 @@ def test_words_that_plainly_name_another_township_let_it_read_along() -> None:
     assert (point.area, point.cc_areas) == ("anping/anping", (f"{X}/dashaocun",))
     assert where("大邵村东头", area="anping/madian").cc_areas == (f"{X}/dashaocun",)
     assert where("从大邵村回来,车在这儿丢了", lat=38.23, lon=115.52).cc_areas == ()  # where somebody came from
+    for someone in ("我是大邵村的，来这儿办事电车丢了", "大邵村的老张把人打了", "大邵村姓李的欠我工钱"):
+        assert where(someone, lat=38.23, lon=115.52).cc_areas == ()  # who it was, not where
+    assert where("大邵村的老井塌了", lat=38.23, lon=115.52).cc_areas == (f"{X}/dashaocun",)
     assert where("大邵村东头", lat=38.169, lon=115.625).cc_areas == ()
     assert locate(COUNTY, "大邵村的车", Place(text="马店镇"), "hotline:1").cc_areas == ()  # of two wordings the place's own counts
+
+
+def test_a_place_that_is_denied_is_not_where_it_is() -> None:
+    assert locate(COUNTY, "不是大邵村,是我们这边着火了", None, "hotline:1").area is None
+    assert locate(COUNTY, "不是沙窝村的火,是大邵村", None, "hotline:1").area == f"{X}/dashaocun"
+    for asked in ("是不是大邵村着火了", "不是大邵村吗"):
+        assert locate(COUNTY, asked, None, "hotline:1").area == f"{X}/dashaocun"
 
 
 def test_a_point_lies_in_its_township() -> None:

@@ -84,6 +84,7 @@ NOWHERE = {"area": None, "precision": "none"}
 def test_the_policy(changes: dict[str, Any], station: str, cc: tuple[str, ...], level: str) -> None:
     routed = go(**changes)
     assert (routed.station, routed.cc, routed.level) == (station, cc, level)
+    assert tuple(r.cue for r in routed.reasons if r.kind == "cc") == cc  # each with why
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,9 @@ def test_an_urgent_case_without_candidates_goes_to_the_duty_desk() -> None:
 def test_the_other_side_of_a_border_is_cc() -> None:
     assert go(cc_areas=(f"{X}/liuchu",)).cc == ("village-xiliangwa-liuchu",)
     assert go(category="theft", subtype=None, cc_areas=("anping/chengyouzi",)).cc == ("police-chengyouzi",)
-    assert go(cc_areas=("shenzhou",)).cc == ("county-triage",)
+    beyond = go(cc_areas=("shenzhou",))
+    assert beyond.cc == ("county-triage",)
+    assert [(r.cue, r.detail) for r in beyond.reasons if r.kind == "cc"] == [("county-triage", "for shenzhou")]
 
 
 def test_a_restricted_case_stays_among_restricted_stations() -> None:
