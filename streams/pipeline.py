@@ -46,7 +46,7 @@ from streams.stages.route import Case, Routed, route
 from streams.stages.traits import Traits
 
 #: Version of the code that decides; goes up when the same input may give other decisions.
-CORE: Final = "2"
+CORE: Final = "3"
 SCHEMA: Final = "1"
 
 #: A new tip changes the count of the others; in an incident larger than this only the first and the new one are revised for it.
@@ -295,7 +295,7 @@ class Fold:
         remembered = Traits(tip.tip_id, facts.gap_occurred_at, facts.gap_reported_at)
         said = facts.classified
         remembered.category, remembered.subtype, remembered.confidence, remembered.urgent = said.category, said.subtype, said.confidence, said.urgent
-        remembered.leaves = said.leaves
+        remembered.leaves, remembered.meaning = said.leaves, said.meaning
         remembered.channel = tip.channel
         # A source's own area is no evidence of where an incident was.
         named = any(reason.kind != "source" for reason in facts.located.reasons)

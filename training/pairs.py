@@ -60,7 +60,7 @@ _CHANNELS = {"wechat": "volunteer"}
 _SPEAK_FOR = frozenset(
     "dice containment terms terms_share rare_terms leaves_agree categories_agree things sites happenings concepts_share colours_same makes_same rare_things rare_sites rare_happenings rare_share rare_kind "
     "same_village same_place place_told near same_reporter same_reporter_soon same_reporter_follow_up money_same money_rare quantity_same names_same surnames_same forwarded_same "
-    "place_terms place_soon at_once within_hours kind_at_once concepts_at_once".split()
+    "place_terms place_soon meaning at_once within_hours kind_at_once concepts_at_once".split()
 )
 _SPEAK_AGAINST = frozenset(
     "categories_apart things_apart sites_apart happenings_apart colours_apart makes_apart places_apart townships_apart far given_apart gap over_10_min over_1_h over_3_h over_8_h over_16_h "

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
@@ -36,6 +36,7 @@ from streams.stages.traits import term_set  # noqa: E402
 
 LEAVES = tuple(f"{c}/{s}" for c in CATEGORIES for s in ((*SUBTYPES[c], "-") if c == "other" else SUBTYPES[c]))
 C_LEAF, C_URGENT = 30.0, 20.0
+MEANING_ALPHA = 0.5
 MIN_DOCUMENTS = 3
 #: What a word class counts beside the grams, whose values together have length 1.
 CLASS_VALUE = 0.08
@@ -148,6 +149,19 @@ def fit(matrix: Any, examples: list[Example]) -> Parts:
     weights[:, -1], bias[-1] = hurry.coef_[0], hurry.intercept_[0]
     targets = network.Targets(leaves, urgent.astype(np.float32), sample, len(LEAVES), URGENT_WEIGHT)
     return Parts(weights, bias, tuple(network.learn(matrix, targets, seed) for seed in SEEDS))
+
+
+def meant(matrix: Any, texts: list[str]) -> dict[str, Any]:
+    """Rows and their texts -> weights that say of a row what the teacher of `meaning.py` says of its text."""
+    import meaning
+
+    taught = meaning.read()
+    keys = [meaning.key_of(text) for text in texts]
+    known = [i for i, key in enumerate(keys) if key in taught]
+    ridge = Ridge(alpha=MEANING_ALPHA, solver="sparse_cg", fit_intercept=False, tol=1e-3)
+    ridge.fit(matrix[known], np.array([taught[keys[i]] for i in known]))
+    weights, scales = quantise(ridge.coef_.T)
+    return {"meaning": weights, "meaning_scales": scales}
 
 
 def joined(parts: Parts) -> dict[str, Any]:
@@ -380,6 +394,7 @@ def build(examples: list[Example], figures: dict[str, Any]) -> tuple[dict[str, A
     }
     arrays = {
         **joined(parts),
+        **meant(vectors.matrix(texts), texts),
         "vocabulary": packed(list(vectors.vocabulary.grams)),
         "classes": packed([json.dumps(vectors.classes, ensure_ascii=False, sort_keys=True)]),
         "idf": vectors.idf.astype(np.float16),

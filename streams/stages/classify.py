@@ -25,6 +25,7 @@ from schemas.records import Reason
 from schemas.vocabulary import CATEGORIES, Category
 from streams.stages import cues
 from streams.stages.pair import Weights, aligned
+from streams.stages.traits import MEANING_LENGTH, MEANING_ZERO
 
 LONGEST_GRAM: Final = 4
 _PART = re.compile(r"[a-z][a-z']*|[^a-z]+")
@@ -116,6 +117,7 @@ class Model:
         "_class_value",
         "_hidden",
         "_idf",
+        "_meaning",
         "_of_category",
         "_output",
         "_weights",
@@ -140,9 +142,13 @@ class Model:
             grams = zlib.decompress(loaded["vocabulary"].tobytes()).decode().split("\n")
             classes = msgspec.json.decode(zlib.decompress(loaded["classes"].tobytes()), type=dict[str, list[str]])
             term_names = zlib.decompress(loaded["terms"].tobytes()).decode().split("\n")
-            #: Columns: the leaves, then urgent, then the hidden layer. The last row is the bias.
-            weighed = loaded["weights"] * loaded["scales"].astype(np.float32)
-            self._weights = np.vstack([weighed, loaded["bias"].astype(np.float32)])
+            #: Columns: the leaves, then urgent, the hidden layer and, since 2026-11-28, what a text means. The last row is the bias.
+            weighed = np.vstack([loaded["weights"] * loaded["scales"].astype(np.float32), loaded["bias"].astype(np.float32)])
+            self._meaning = weighed.shape[1]
+            if "meaning" in loaded:
+                meant = loaded["meaning"] * loaded["meaning_scales"].astype(np.float32)
+                weighed = np.hstack([weighed, np.vstack([meant, np.zeros(meant.shape[1], np.float32)])])
+            self._weights = weighed
             self._output = loaded["output"].astype(np.float32)
             self._idf = np.append(loaded["idf"].astype(np.float32), np.float32(0))
             weights = loaded["term_weights"].tolist()
@@ -181,7 +187,7 @@ class Model:
         values[count:] = self._class_value
         values[-1] = 1.0
         sums = values.dot(self._weights.take(at, axis=0))
-        hidden = sums[self._hidden :]
+        hidden = sums[self._hidden : self._meaning]
         logits = np.maximum(hidden, 0.0, out=hidden).dot(self._output)
         logits += sums[: self._hidden]
         leaf = logits[:width]
@@ -191,7 +197,7 @@ class Model:
         leaf /= total
         category /= total
         urgent = 1.0 / (1.0 + math.exp(-max(-50.0, min(50.0, float(logits[-1])))))
-        return Scores(leaf, category, urgent, at[:count], values[:count])
+        return Scores(leaf, category, urgent, at[:count], values[:count], sums[self._meaning :])
 
     def cues(self, scores: Scores, leaf: int, most: int = 4) -> list[tuple[str, float]]:
         """The grams that spoke most for a leaf, by its linear weights -> (words, weight), none inside another."""
@@ -236,14 +242,22 @@ class Model:
 class Scores:
     """What the model says of one text."""
 
-    __slots__ = ("category", "leaf", "rows", "urgent", "values")
+    __slots__ = ("category", "leaf", "meant", "rows", "urgent", "values")
 
-    def __init__(self, leaf: Any, category: Any, urgent: float, rows: Any, values: Any) -> None:
+    def __init__(self, leaf: Any, category: Any, urgent: float, rows: Any, values: Any, meant: Any) -> None:
         self.leaf = leaf
         self.category = category
         self.urgent = urgent
         self.rows = rows
         self.values = values
+        self.meant = meant
+
+    def meaning(self) -> bytes:
+        """What the text means as a direction: a byte a number, MEANING_ZERO for none; empty when nothing of it is known."""
+        length = math.sqrt(float(self.meant.dot(self.meant)))
+        if not length:
+            return b""
+        return bytes(np.clip(np.rint(self.meant * (MEANING_LENGTH / length)) + MEANING_ZERO, 0, 255).astype(np.uint8))
 
 
 #: Texts of which fewer grams than this are known are not read: a person decides.
@@ -262,6 +276,8 @@ class Classified(msgspec.Struct, frozen=True):
     confidence: float
     leaves: tuple[tuple[str, float], ...]
     reasons: tuple[Reason, ...]
+    #: What the text means, for grouping: `Scores.meaning`.
+    meaning: bytes = b""
 
 
 _EMPTY = Classified(
@@ -305,7 +321,7 @@ def classify(model: Model, text: str, channel: str = "volunteer", hint: Category
     urgent, why = _urgent(model, 0.0 if unread else scores.urgent, text, category, subtype)
     if why is not None:
         reasons.append(why)
-    return Classified(category, subtype, urgent, round(confidence, 3), leaves, tuple(reasons))
+    return Classified(category, subtype, urgent, round(confidence, 3), leaves, tuple(reasons), scores.meaning())
 
 
 def _urgent(

@@ -18,7 +18,7 @@ from schemas.times import HOUR, MINUTE
 from schemas.vocabulary import CATEGORIES, NO_ACTION
 from streams.stages.concepts import CHILD, COLOURS, ELDER, HAPPENINGS, MAKES, PICKED_UP, SITES, STOPPED, THINGS
 from streams.stages.extract import NUMBERED
-from streams.stages.traits import OUTRIGHT, ROADS, Remembered, Traits
+from streams.stages.traits import MEANING_LENGTH, MEANING_ZERO, OUTRIGHT, ROADS, Remembered, Traits
 
 FEATURES: Final = (
     "dice", "containment", "terms", "terms_share", "rare_terms",
@@ -33,24 +33,30 @@ FEATURES: Final = (
     "agree_soon", "agree_place", "agree_terms", "agree_things", "agree_placeless_soon", "place_terms", "place_soon", "machine_agree_soon",
     "at_once", "within_hours", "kind_at_once", "kind_within_hours", "kind_things", "kind_terms", "concepts_at_once",
     "both_theft", "both_dispute", "theft_at_once", "theft_things_apart", "places_apart_at_once", "here_things_apart", "same_reporter_short",
+    "meaning", "kind_meaning",
 )  # fmt: skip
 
-#: Features that models of before 2026-11-28 do not know. A store's log names the model that decided it, and is rebuilt with it.
-_LATER: Final = frozenset(
-    {
+#: Features that models of before 2026-11-28 do not know, the latest first. A store's log names the model that decided it, and is
+#: rebuilt with it.
+_LATER: Final = (
+    frozenset({"meaning", "kind_meaning"}),
+    frozenset({
         "colours_same", "colours_apart", "makes_same", "makes_apart", "same_reporter_another", "same_reporter_two", "money_rare",
         "both_theft", "both_dispute", "theft_at_once", "theft_things_apart", "places_apart_at_once", "here_things_apart", "same_reporter_short",
-    }
+    }),
 )  # fmt: skip
 
 
 def aligned(learned: Sequence[float]) -> tuple[float, ...]:
     """A model's weights, the bias last, in the order of FEATURES; of an older model nothing for the features it does not know.
     Any other number of weights stays as it is: `streams.stages.group` refuses it."""
-    if len(learned) != len(FEATURES) - len(_LATER) + 1:
-        return tuple(learned)
-    known = iter(learned)
-    return (*[0.0 if feature in _LATER else next(known) for feature in FEATURES], next(known))
+    unknown: frozenset[str] = frozenset()
+    for later in _LATER:
+        unknown |= later
+        if len(learned) == len(FEATURES) - len(unknown) + 1:
+            known = iter(learned)
+            return (*[0.0 if feature in unknown else next(known) for feature in FEATURES], next(known))
+    return tuple(learned)
 
 
 class Weights(msgspec.Struct, frozen=True):
@@ -377,7 +383,7 @@ def features(weights: Weights, a: Traits, b: Traits) -> list[float]:
         money = 1.0 if not a.money.isdisjoint(b.money) else 0.8 * about_equal(a.money, b.money)
     surname_same = not a.surnames.isdisjoint(b.surnames)
     machine = (a.channel == "bot") != (b.channel == "bot")
-    little = min(a.length, b.length) < SHORT
+    little, meant = min(a.length, b.length) < SHORT, meaning(a, b)
     placeless, both_placeless = placed_a != placed_b, not placed_a and not placed_b
     return [
         alike,
@@ -477,7 +483,18 @@ def features(weights: Weights, a: Traits, b: Traits) -> list[float]:
         kind * at_once if places_apart else 0.0,
         here and things_apart,
         same_reporter and little,
+        meant,
+        kind * meant,
     ]
+
+
+def meaning(a: Traits, b: Traits) -> float:
+    """How alike two texts are in meaning, -1..1: the cosine of their directions; 0 where one says nothing."""
+    one, other = a.meaning, b.meaning
+    if not one or not other:
+        return 0.0
+    product: int = sum(map(mul, one, other)) - MEANING_ZERO * (sum(one) + sum(other) - MEANING_ZERO * len(one))
+    return product / MEANING_LENGTH**2
 
 
 def _shared_terms(a: Traits, b: Traits) -> tuple[float, float, float]:

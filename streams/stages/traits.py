@@ -8,6 +8,7 @@ words mean is a second bit set (`streams.stages.concepts`), so that `电车` and
 from __future__ import annotations
 
 import re
+from base64 import b64decode, b64encode
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 from operator import add
@@ -24,6 +25,9 @@ GRAM_BITS: Final = 1024
 _MASKS: Final = tuple(1 << i for i in range(GRAM_BITS))
 #: Texts longer than this would fill the bit set; the start of a long text says what happened.
 _GRAM_CHARS = 320
+#: A meaning is so long; its numbers stand in a byte each, and this one is none.
+MEANING_LENGTH: Final = 400
+MEANING_ZERO: Final = 128
 #: How many of a tip's rarest terms index it.
 TERMS: Final = 12
 _COMMON = 0.3
@@ -116,7 +120,7 @@ class Traits(Remembered):
     """One tip of the last days. Two traits are compared by `streams.stages.pair`."""
 
     __slots__ = (
-        "another", "answers", "categories", "channel", "concepts", "confidence", "follow_up", "forwarded", "given", "gram_count", "grams", "lat", "leaves", "length", "lon", "marks", "money",
+        "another", "answers", "categories", "channel", "concepts", "confidence", "follow_up", "forwarded", "given", "gram_count", "grams", "lat", "leaves", "length", "lon", "marks", "meaning", "money",
         "place_grams", "places", "progress", "quantities", "reporter", "surnames", "term_weight", "terms", "urgent",
     )  # fmt: skip
 
@@ -158,6 +162,8 @@ class Traits(Remembered):
         self.concepts = 0
         #: Bits of colours and makes: which thing of its kind it is.
         self.marks = 0
+        #: What the text means; see `streams.stages.classify`. Empty where the model does not say.
+        self.meaning = b""
         #: The tip's rarest terms with their weight, rarest first.
         self.terms: dict[str, float] = {}
         self.term_weight = 0.0
@@ -186,7 +192,7 @@ class Traits(Remembered):
         return [
             self.at, self.seen, self.category, self.subtype, round(self.confidence, 3), int(self.urgent), self.channel, self.area, sorted(self.places), sorted(self.villages),
             self.lat, self.lon, sorted(self.names), sorted(self.money), sorted(self.quantities), self.reporter, int(self.forwarded), int(self.follow_up), self.length,
-            f"{self.grams:x}", self.terms, self.leaves, int(self.progress), f"{self.concepts | self.marks << COUNT:x}", self.given, self.another, self.answers,
+            f"{self.grams:x}", self.terms, self.leaves, int(self.progress), f"{self.concepts | self.marks << COUNT:x}", self.given, self.another, self.answers, b64encode(self.meaning).decode(),
         ]  # fmt: skip
 
     @classmethod
@@ -212,7 +218,8 @@ class Traits(Remembered):
         spoken = int(dumped[23], 16)
         traits.concepts, traits.marks = spoken & (1 << COUNT) - 1, spoken >> COUNT
         traits.given, traits.another = dumped[24], dumped[25]
-        traits.answers = dumped[26] if len(dumped) > 26 else None  # Logs of before 2026-11-28 do not say.
+        if len(dumped) > 26:  # Logs of before 2026-11-28 end here.
+            traits.answers, traits.meaning = dumped[26], b64decode(dumped[27])
         traits.complete()
         return traits
 
@@ -224,18 +231,23 @@ def read_text(traits: Traits, text: str, common: dict[str, float], wide: frozens
     """Sets what a normalised text says of itself. `common` maps a term to its weight 0..1; a term not in it weighs 1.
 
     `wide` are the terms of names of areas too wide to tell incidents apart: they weigh nothing."""
-    told = _CALL.sub("", text) or text
-    terms, words = _bigrams(told), _words(told)
-    traits.concepts, traits.marks = concepts(told, terms, words), marks(told, terms, words)
+    report = told(text)
+    terms, words = _bigrams(report), _words(report)
+    traits.concepts, traits.marks = concepts(report, terms, words), marks(report, terms, words)
     terms.update(words)
     traits.grams = _bits(terms)
     found = sorted([(-weight, term) for term in terms - wide if (weight := common.get(term, 1.0)) > _COMMON])
     traits.terms = {term: -weight for weight, term in found[:TERMS]}
     traits.length = len(text)
-    resumed = RESUMED.search(told) is not None
-    traits.progress = not resumed and PROGRESS.search(told) is not None
-    if not _FOUND.search(told):  # Who found it may say what is gone from it, as of one more.
-        traits.another = OUTRIGHT if DISTINCT.search(told) else int(resumed or ANOTHER.search(told) is not None)
+    resumed = RESUMED.search(report) is not None
+    traits.progress = not resumed and PROGRESS.search(report) is not None
+    if not _FOUND.search(report):  # Who found it may say what is gone from it, as of one more.
+        traits.another = OUTRIGHT if DISTINCT.search(report) else int(resumed or ANOTHER.search(report) is not None)
+
+
+def told(text: str) -> str:
+    """A normalised text without what call takers write around every report."""
+    return _CALL.sub("", text) or text
 
 
 def grams(text: str) -> int:

@@ -8,7 +8,15 @@ from streams.stages import pair
 from streams.stages.concepts import COUNT
 from streams.stages.extract import extract
 from streams.stages.group import Groups, Thresholds
-from streams.stages.traits import Traits, place_stem, read_places, read_text, told_quantities
+from streams.stages.traits import (
+    MEANING_LENGTH,
+    MEANING_ZERO,
+    Traits,
+    place_stem,
+    read_places,
+    read_text,
+    told_quantities,
+)
 from tests.fold_made import START
 
 MINUTE = 60_000
@@ -258,10 +266,21 @@ def test_chinese_and_english_meet_in_concepts() -> None:
 
 
 def test_traits_survive_the_log() -> None:
-    one = traits("转：宏某的货车在鑫达丝网厂门口丢了300米电缆，损失一万二", 3, place="台城村", forwarded=True, lat=38.2, lon=115.5)
+    said = "转：宏某的货车在鑫达丝网厂门口丢了300米电缆，损失一万二"
+    one = traits(said, 3, place="台城村", forwarded=True, lat=38.2, lon=115.5, answers="t0", meaning=bytes([1, 128, 255]))
     again = Traits.load(one.tip_id, one.dump())
     slots = [s for kind in Traits.__mro__ for s in getattr(kind, "__slots__", ())]
     assert [getattr(again, s) for s in slots] == [getattr(one, s) for s in slots]
+    older = Traits.load(one.tip_id, one.dump()[:26])
+    assert (older.answers, older.meaning, older.grams) == (None, b"", one.grams)
+
+
+def test_meanings_are_compared_as_directions() -> None:
+    east, north, west = (bytes([MEANING_ZERO + x, MEANING_ZERO + y]) for x, y in ((100, 0), (0, 100), (-100, 0)))
+    full = (100 / MEANING_LENGTH) ** 2
+    for one, other, alike in ((east, east, full), (east, north, 0.0), (east, west, -full), (east, b"", 0.0), (b"", b"", 0.0)):
+        a, b = traits("灯坏了", meaning=one), traits("路灯不亮", 1, meaning=other)
+        assert pair.meaning(a, b) == pair.meaning(b, a) == alike
 
 
 def test_what_has_cooled_keeps_its_parties_and_their_village() -> None:
@@ -320,6 +339,8 @@ def _nothing() -> pair.Weights:
 
 
 def test_a_model_of_before_says_nothing_of_later_features() -> None:
+    newer = dict(zip(pair.FEATURES, pair.aligned([float(i) for i in range(98)]), strict=False))
+    assert newer["both_theft"] == 90.0 and newer["meaning"] == newer["kind_meaning"] == 0.0
     older = [float(i) for i in range(84)]
     weights = pair.aligned(older)
     assert len(weights) == len(pair.FEATURES) + 1 and weights[-1] == 83.0
