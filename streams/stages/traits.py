@@ -26,7 +26,7 @@ _MASKS: Final = tuple(1 << i for i in range(GRAM_BITS))
 #: Texts longer than this would fill the bit set; the start of a long text says what happened.
 _GRAM_CHARS = 320
 #: A meaning is so long; its numbers stand in a byte each, and this one is none.
-MEANING_LENGTH: Final = 400
+MEANING_LENGTH: Final = 240
 MEANING_ZERO: Final = 128
 #: How many of a tip's rarest terms index it.
 TERMS: Final = 12
