@@ -280,7 +280,7 @@ def test_meanings_are_compared_as_directions() -> None:
     full = (100 / MEANING_LENGTH) ** 2
     for one, other, alike in ((east, east, full), (east, north, 0.0), (east, west, -full), (east, b"", 0.0), (b"", b"", 0.0)):
         a, b = traits("灯坏了", meaning=one), traits("路灯不亮", 1, meaning=other)
-        assert pair.meaning(a, b) == pair.meaning(b, a) == alike
+        assert pair.meaning(a, b) == pair.meaning(b, a) == pytest.approx(alike)
 
 
 def test_what_has_cooled_keeps_its_parties_and_their_village() -> None:
