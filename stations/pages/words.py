@@ -653,6 +653,8 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "detail.the bank may still hold the money": ("刚转账，银行可能还来得及止付", "the bank may still hold the money"),
     "detail.a suspect is held, or still there": ("有人被抓住，或还在现场", "a suspect is held, or still there"),
     "detail.the text is nothing but marks": ("只有符号", "the text is nothing but marks"),
+    "detail.nobody is hurt": ("没有人受伤", "nobody is hurt"),
+    "detail.who was hurt is being cared for": ("伤者已送医", "who was hurt is being cared for"),
     "detail.the text says that it is over": ("文中说已经结束", "the text says that it is over"),
     "detail.reads like a thing that cannot wait an hour": ("读来是等不得的事", "reads like a thing that cannot wait an hour"),
     "detail.a device says that it is alive": ("设备报平安", "a device says that it is alive"),

@@ -87,6 +87,18 @@ _NOT_OVER = re.compile(
 _OVER = re.compile(
     r"(?<![灯屏幕])(?<!灯[也都全])灭了|已扑灭|已熄灭|虚惊一场|误报|已复位|人没事了|已经?救上来|救上来了|都上来了|已经?找到|找着了|找到了|已经?劝(?:开|住)|劝住了|已(?:经)?脱险|已(?:经)?解决|已和解|人都散了|演练|演习|put out|found (?:him|her|safe)|false alarm|drill"
 )
+#: Nobody is hurt; and what beside it may yet hurt somebody.
+_UNHURT = re.compile(
+    r"(?:暂|尚|现场|均)?无(?:人员|人)?(?:受伤|伤亡)|没(?:有)?(?:砸|伤|碰|撞|刮)(?:着|到)人|人(?:都|倒)?没(?:啥)?事|没(?:有)?人受伤|没伤人|人没(?:受)?伤"
+    r"|\b(?:nobody|no one|no-one)(?: was| is|'s)? (?:hurt|injured)|\bno injuries"
+)
+_NOT_UNHURT = re.compile(r"火|烟|燃|着了|烧|气|睡着|醉|刀|还在|继续|困|\b(?:fire|burning|smoke|gas|knife|drunk)\b")
+#: Who was hurt is in a doctor's hands; and what says that somebody is not yet, or is no patient.
+_CARED_FOR = re.compile(
+    r"(?:已(?:经)?|刚)(?:被)?(?:送医|送(?:到|往|去)?(?:县)?医院|前往(?:医院|卫生|接种|就诊)|就医|到医院)|救护车(?:刚|已|给|把.{0,4})?(?:拉|接|抬)(?:走|上)|上(?:了)?救护车(?!前)"
+    r"|(?:拉|送)(?:去|到|上)(?:县)?医院(?:了|包扎|缝)|缝了?.{1,2}针|打(?:了|过|完)(?:狂犬)?疫苗"
+)
+_NOT_CARED_FOR = re.compile(r"堵|走失|走丢|找不|不见|骗|跑了|住院部|困|里头还|还有|还没|等")
 #: Vehicles that do not get on; and what beside it may not wait, or is no jam.
 _JAM = re.compile(
     r"拥堵|堵车|堵(?:得)?(?:死|满|严实|水泄|成一|瓷实)|(?:车|路|道|路口|桥).{0,6}堵|^(?:路|车|道)?(?:还|又|仍|一直)(?:在|是)?堵|堵(?:了|到|出).{0,6}(?:公里|里地|米|站|小时|半天)"
@@ -130,7 +142,7 @@ def ruled(text: str, channel: str) -> Rule | None:
 
 def urgency(text: str, category: Category) -> Urgency | None:
     """The rule that decides urgency, or None: threats, weapons, lives and a suspect who is held or still there make it, an end
-    that is told unmakes it."""
+    that is told, and that nobody is hurt any more, unmake it."""
     over = _OVER.search(text)
     threat = _THREAT.search(text)
     if threat and not _NO_THREAT.search(text) and not over:
@@ -145,6 +157,13 @@ def urgency(text: str, category: Category) -> Urgency | None:
             return Urgency(True, match.group(), "a suspect is held, or still there")
     if over and not threat and not _NOT_OVER.search(text):
         return Urgency(False, over.group(), "the text says that it is over")
+    if not threat:
+        unhurt = _UNHURT.search(text)
+        if unhurt and not _NOT_UNHURT.search(text):
+            return Urgency(False, unhurt.group(), "nobody is hurt")
+        cared_for = _CARED_FOR.search(text)
+        if cared_for and not _NOT_CARED_FOR.search(text):
+            return Urgency(False, cared_for.group(), "who was hurt is being cared for")
     jam = _JAM.search(text)
     if jam and not _NO_JAM.search(text):
         return Urgency(False, jam.group(), "a jam, and nobody hurt is told")

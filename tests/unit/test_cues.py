@@ -126,3 +126,33 @@ def test_rules_of_category(text: str, channel: str, leaf: tuple[str, str]) -> No
 )
 def test_rules_stay_silent_where_it_is_not_certain(text: str) -> None:
     assert cues.ruled(normalise(text).text, "volunteer") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "cue"),
+    [
+        ("省道上半挂掉下来三盘钢丝，无人员受伤", "无人员受伤"),
+        ("外架子掉下来俩扣件砸安全帽上了，人没事", "人没事"),
+        ("bricks fell off the wall, nobody was hurt", "nobody was hurt"),
+        ("来电人称其子被流浪犬咬伤小腿，已前往接种疫苗", "已前往接种"),
+        ("女的捂着额头上了救护车，警察也上去了", "上了救护车"),
+    ],
+)
+def test_nobody_hurt_or_in_a_doctors_hands_is_not_urgent(text: str, cue: str) -> None:
+    found = cues.urgency(normalise(text).text, "safety_hazard")
+    assert found is not None and not found.urgent and found.cue == cue
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "柴火垛着了，火苗两三米高，暂无人员受伤",
+        "楼上漏气，人没事，阀拧不上",
+        "爸从医院走丢了，刚打了疫苗那个",
+        "伤了俩，一个已送医院，里头还有一个",
+        "没伤着人，他拎着菜刀还在骂",
+    ],
+)
+def test_what_may_yet_hurt_somebody_is_not_taken_for_over(text: str) -> None:
+    found = cues.urgency(normalise(text).text, "safety_hazard")
+    assert found is None or found.urgent
