@@ -368,8 +368,8 @@ def _weigh(county: County, evidence: Sequence[_Evidence], mentions: Sequence[str
         if area is not None and not settled and _fits(chosen, area):
             chosen, score = (area, item.score) if chosen is None else _sharpened(chosen, score, area, item.score)
             decided = decided or item
-        elif area is not None and decided is not None and _gainsaid(county, decided, item):
-            cc = (*cc, area)
+        elif decided is not None and (other := _gainsaid(county, decided, item)) is not None:
+            cc = (*cc, other)
         if _flagged(item, chosen):
             flags.append(item.flag or "")
             settled = settled or chosen is None
@@ -405,12 +405,14 @@ def _flagged(item: _Evidence, chosen: str | None) -> bool:
     return chosen is None or (item.area is not None and is_within(chosen, item.area))
 
 
-def _gainsaid(county: County, decided: _Evidence, item: _Evidence) -> bool:
-    """Whether words plainly name another township than the channel's area or the device's point that decided."""
+def _gainsaid(county: County, decided: _Evidence, item: _Evidence) -> str | None:
+    """The other township, or the neighbour, that words plainly name where the channel's area or a device's point decided."""
     if decided.kind not in ("area", "point") or item.kind not in ("place_text", "text"):
-        return False
+        return None
+    if item.flag == "outside" and item.candidates[0][1] >= _PLAIN:
+        return item.candidates[0][0]
     one, other = [county.areas[e.area or county.id].township for e in (decided, item)]
-    return item.score >= _PLAIN and one is not None and other is not None and one != other
+    return item.area if item.score >= _PLAIN and one is not None and other is not None and one != other else None
 
 
 def _fits(chosen: str | None, area: str) -> bool:

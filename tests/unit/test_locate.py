@@ -102,6 +102,8 @@ def test_words_that_plainly_name_another_township_let_it_read_along() -> None:
         assert where(someone, lat=38.23, lon=115.52).cc_areas == ()  # who it was, not where
     assert where("大邵村的老井塌了", lat=38.23, lon=115.52).cc_areas == (f"{X}/dashaocun",)
     assert where("大邵村东头", lat=38.169, lon=115.625).cc_areas == ()
+    assert where("深州市大流村着火了", lat=38.23, lon=115.52).cc_areas == ("shenzhou",)  # a neighbour, by the desk that speaks with it
+    assert where("从深州过来的车翻了", lat=38.23, lon=115.52).cc_areas == ()
     assert locate(COUNTY, "大邵村的车", Place(text="马店镇"), "hotline:1").cc_areas == ()  # of two wordings the place's own counts
 
 
