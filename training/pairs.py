@@ -64,7 +64,7 @@ _SPEAK_FOR = frozenset(
 )
 _SPEAK_AGAINST = frozenset(
     "categories_apart things_apart sites_apart happenings_apart colours_apart makes_apart places_apart townships_apart far given_apart gap over_10_min over_1_h over_3_h over_8_h over_16_h "
-    "same_reporter_apart same_reporter_another same_reporter_two stranger_another another_late money_conflict quantity_apart surnames_apart here_apart here_unlike theft_at_once theft_things_apart places_apart_at_once here_things_apart".split()
+    "same_reporter_apart same_reporter_another same_reporter_two loot_apart fight_apart hurt_apart stranger_another another_late money_conflict quantity_apart surnames_apart here_apart here_unlike theft_at_once theft_things_apart places_apart_at_once here_things_apart".split()
 )
 
 

@@ -267,6 +267,20 @@ meituan 美团 饿了么
 unionpay 银联
 xianyu 闲鱼
 """
+#: What was taken, of what is taken in one place over and over.
+_LOOT: Final = """
+handset 手机 phone iphone
+cash 现金 块钱 十块 百块 千块 万块 零钱 钱包 钱夹 香火钱 货款 cash wallet purse
+jewellery 戒指 项链 耳环 首饰 金链 手镯 镯子 necklace bracelet ring
+battery 电瓶丢 电瓶被 电瓶没 电瓶让 电瓶叫 电瓶不 偷电瓶 卸电瓶 块电瓶 组电瓶 电池被 电池丢 电池没 电池让 battery batteries
+"""
+#: How far it went: whether there was a fight, and whether somebody was hurt - and what says that not.
+_FORCE: Final = """
+fought 打人 打架 打起来 打成 打得 打伤 打倒 打破 挨打 被打 抡 砍 捅 扇 踹 掐 群殴 殴打 撕打 厮打 动家伙 动了手 fighting fight beaten beating punched
+no_fight 没动手 没打 没有动手 未动手 没有打 未打 未发生冲突 没发生冲突 只是吵 就是吵 动嘴
+hurt 流血 出血 淌血 冒血 受伤 骨折 起不来 昏 头破 摔伤 撞伤 擦伤 打伤 刮伤 住院 缝了 injured hurt bleeding
+unhurt 没受伤 无人受伤 没伤着 没人受伤 人没事 人都没事 没伤人 无人员受伤 没砸着 没碰着 没撞着 人没伤 没摔着 没大事
+"""
 
 
 def _read(table: str, first: int) -> dict[str, int]:
@@ -301,9 +315,13 @@ CHILD: Final = _HAPPENED["小孩"]
 #: Somebody has the thing, and looks for its owner.
 PICKED_UP: Final = _HAPPENED["捡到"]
 
-#: Masks of the two kinds of marks.
+_FIRST_LOOT: Final = _count(_COLOURS) + _count(_MAKES)
+_FIRST_FORCE: Final = _FIRST_LOOT + _count(_LOOT)
+#: Masks of the kinds of marks.
 COLOURS: Final = (1 << _count(_COLOURS)) - 1
-MAKES: Final = (1 << _count(_COLOURS) + _count(_MAKES)) - 1 - COLOURS
+MAKES: Final = (1 << _FIRST_LOOT) - 1 - COLOURS
+LOOT: Final = (1 << _FIRST_FORCE) - (1 << _FIRST_LOOT)
+FOUGHT, NO_FIGHT, HURT, UNHURT = [1 << _FIRST_FORCE + n for n in range(4)]
 
 
 def _coloured() -> dict[str, int]:
@@ -348,7 +366,7 @@ class _Lookup:
 
 
 _SPOKEN: Final = _Lookup([_read(_THINGS, 0), _read(_SITES, _FIRST_SITE), _HAPPENED])
-_MARKED: Final = _Lookup([_coloured(), _read(_MAKES, _count(_COLOURS))])
+_MARKED: Final = _Lookup([_coloured(), _read(_MAKES, _count(_COLOURS)), _read(_LOOT, _FIRST_LOOT), _read(_FORCE, _FIRST_FORCE)])
 
 
 def concepts(text: str, bigrams: set[str], words: list[str]) -> int:
@@ -357,5 +375,5 @@ def concepts(text: str, bigrams: set[str], words: list[str]) -> int:
 
 
 def marks(text: str, bigrams: set[str], words: list[str]) -> int:
-    """Which thing of its kind a text speaks of, as bits of COLOURS and MAKES."""
+    """Which thing of its kind a text speaks of, and how far it went, as bits of COLOURS, MAKES, LOOT and the four of force."""
     return _MARKED.bits(text, bigrams, words)

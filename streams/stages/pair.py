@@ -16,7 +16,22 @@ import msgspec
 
 from schemas.times import HOUR, MINUTE
 from schemas.vocabulary import CATEGORIES, NO_ACTION
-from streams.stages.concepts import CHILD, COLOURS, ELDER, HAPPENINGS, MAKES, PICKED_UP, SITES, STOPPED, THINGS
+from streams.stages.concepts import (
+    CHILD,
+    COLOURS,
+    ELDER,
+    FOUGHT,
+    HAPPENINGS,
+    HURT,
+    LOOT,
+    MAKES,
+    NO_FIGHT,
+    PICKED_UP,
+    SITES,
+    STOPPED,
+    THINGS,
+    UNHURT,
+)
 from streams.stages.extract import NUMBERED
 from streams.stages.traits import MEANING_LENGTH, MEANING_ZERO, OUTRIGHT, ROADS, Remembered, Traits
 
@@ -33,13 +48,13 @@ FEATURES: Final = (
     "agree_soon", "agree_place", "agree_terms", "agree_things", "agree_placeless_soon", "place_terms", "place_soon", "machine_agree_soon",
     "at_once", "within_hours", "kind_at_once", "kind_within_hours", "kind_things", "kind_terms", "concepts_at_once",
     "both_theft", "both_dispute", "theft_at_once", "theft_things_apart", "places_apart_at_once", "here_things_apart", "same_reporter_short",
-    "meaning", "kind_meaning",
+    "meaning", "kind_meaning", "loot_apart", "fight_apart", "hurt_apart",
 )  # fmt: skip
 
 #: Features that models of before 2026-11-28 do not know, the latest first. A store's log names the model that decided it, and is
 #: rebuilt with it.
 _LATER: Final = (
-    frozenset({"meaning", "kind_meaning"}),
+    frozenset({"meaning", "kind_meaning", "loot_apart", "fight_apart", "hurt_apart"}),
     frozenset({
         "colours_same", "colours_apart", "makes_same", "makes_apart", "same_reporter_another", "same_reporter_two", "money_rare",
         "both_theft", "both_dispute", "theft_at_once", "theft_things_apart", "places_apart_at_once", "here_things_apart", "same_reporter_short",
@@ -485,6 +500,9 @@ def features(weights: Weights, a: Traits, b: Traits) -> list[float]:
         same_reporter and little,
         meant,
         kind * meant,
+        theft if _marks_apart(a, b, LOOT) else 0.0,
+        _told_apart(a.marks, b.marks, FOUGHT, NO_FIGHT),
+        _told_apart(a.marks, b.marks, HURT, UNHURT),
     ]
 
 
@@ -529,6 +547,12 @@ def _is_particular(value: float) -> bool:
 def _marks_apart(a: Traits, b: Traits, kind: int) -> bool:
     """Whether both tell a colour, or a make, and share none."""
     return a.marks & kind != 0 and b.marks & kind != 0 and a.marks & b.marks & kind == 0
+
+
+def _told_apart(one: int, other: int, it_was: int, it_was_not: int) -> bool:
+    """Whether one text says that it was so and the other that it was not; `not hurt` holds `hurt`, and counts as not."""
+    denied = one & it_was_not != 0
+    return denied != (other & it_was_not != 0) and (other if denied else one) & it_was != 0
 
 
 def _quantities_apart(a: Traits, b: Traits) -> bool:
