@@ -344,6 +344,23 @@ def test_who_is_let_in_and_shut_out_is_written_to_the_audit(tmp_path: Path) -> N
         assert audit.verify(connection) is None
 
 
+def test_a_county_put_in_force_is_written_to_the_audit(tmp_path: Path) -> None:
+    county, data = tmp_path / "county", ["--data", str(tmp_path / "data")]
+    shutil.copytree(ROOT / "examples" / "anping", county)
+
+    def run(*arguments: str) -> str:
+        done = CliRunner().invoke(root, [*arguments, *data])
+        assert done.exit_code == 0, done.output
+        return done.output.strip()
+
+    run("token", "create", "--role", "admin")
+    assert run("county", "apply", str(county)) == "in force from position 1"
+    assert run("county", "apply", str(county)) == "already in force"
+    digest = run("county", "check", str(county)).splitlines()[-1].split()[1].rstrip(",")
+    (entry,) = [one for one in json.loads(run("audit", "list", "--json")) if one["action"] == "county.apply"]
+    assert (entry["actor"], entry["subject"], entry["detail"]) == ("cli", "anping", {"digest": digest, "position": 1})
+
+
 def test_lists_stand_in_columns_whatever_the_names(tmp_path: Path) -> None:
     data = ["--data", str(tmp_path / "data")]
     names = ["wangjun", "王军", "安平县平安建设办公室值班人员一号二号三号"]
