@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from producers.hooks import FILE_NAME as WEBHOOKS
+from producers.hooks import pause_file
 from schemas.errors import TiplineError
 from schemas.times import format_time
 from tipline.keymark import check_files
@@ -84,7 +85,8 @@ def backup(
 def restore(
     source: Path, data: Path, *, keys: Path | None = None, progress: Callable[[], None] = lambda: None
 ) -> Manifest:
-    """Makes a store of the backup `source` in `data`, which must be new or empty; `keys` where the backup has none.
+    """Makes a store of the backup `source` in `data`, which must be new or empty; `keys` where the backup has none. It calls
+    nobody until somebody says so: the store that it is a copy of may be at work.
 
     Raises BadBackup, OtherKeys and BadKeyring: nothing is left in `data` then.
     """
@@ -94,6 +96,8 @@ def restore(
     with _appearing(data) as draft:
         for name in manifest.files:
             _copy(source / name, draft / name, mode=0o600 if name in (KEYS, WEBHOOKS, *DATABASES) else 0o644)
+        if pause_file(draft / WEBHOOKS):
+            _sync(draft / WEBHOOKS)
         if keys is not None:
             _copy(keys, draft / KEYS, mode=0o600)
         if keys is not None or KEYS in manifest.files:

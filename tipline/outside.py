@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -22,6 +23,8 @@ from tipline.store import Store, now_ms
 #: Seconds that a receiver may take: well within a turn of the outbox.
 TIMEOUT_S: Final = 5.0
 _MOST_READ: Final = 64 * 1024
+
+_log: Final = logging.getLogger("tipline.webhooks")
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -74,4 +77,14 @@ def make_outside(store: Store, lookup: Callable[[str], bytes | None]) -> Outside
         return sign(secret, identity, now_ms() // SECOND, body)
 
     channel = Outgoing(hooks.lookup, store.keyring.receipt, post, signed)
-    return Outside(lookup=lookup, hooks=systems, post=post, channel=channel, mask=mask)
+    if hooks.paused():
+        _log.warning("%s", paused_words(store))
+    return Outside(lookup=lookup, hooks=systems, post=post, channel=channel, mask=mask, paused=hooks.paused)
+
+
+def paused_words(store: Store) -> str:
+    """What it means that a store's webhooks are paused, and how they go on."""
+    return (
+        f"outgoing webhooks are paused: no station's system and no reporter is told anything. Once this store is the one "
+        f"that works: tipline webhook resume --data {store.path}"
+    )

@@ -205,6 +205,40 @@ def test_a_rotation_beside_it_needs_no_restart(served: Served, receiver: Receive
         assert b"tipline_webhooks_unopened 1.0" in ops.get("/metrics").body
 
 
+def test_a_restored_copy_calls_nobody_until_it_is_told_to(served: Served, receiver: Receiver, tmp_path: Path) -> None:
+    secret = webhook(served, "station", STATION, "--url", f"{receiver.url}/station")
+    webhook(served, "standard", "partner:water", "--url", f"{receiver.url}/partner")
+    group = webhook(served, "telegram", "telegram:anping-1", "--url", receiver.url, "--bot-token", BOT)
+    report(served, group)
+    until(lambda: receiver.at("/station") and receiver.at("/partner") and receiver.at(IN_GROUP))
+    assert "paused" not in tipline(served, "doctor") + tipline(served, "webhook", "list")
+    tipline(served, "backup", str(tmp_path / "copy"), "--with-keys")
+    assert served.stop() == 0
+    before = len(receiver.got)
+    copy = Served(tmp_path / "restored", port=free_port())
+    assert f"tipline webhook resume --data {copy.data}" in tipline(copy, "restore", str(tmp_path / "copy"))
+    copy.start()
+    try:
+        assert "outgoing webhooks are paused" in (tmp_path / "restored.log").read_text("utf-8")
+        assert f"tipline webhook resume --data {copy.data}" in tipline(copy, "doctor")
+        message = {"message_id": 78, "chat": {"id": -100500}, "date": int(time.time()), "text": "马店村口井盖丢了"}
+        with Client(copy, "") as anybody:  # who calls us is let in
+            headers = {"x-telegram-bot-api-secret-token": group}
+            assert anybody.send("/v1/webhooks/telegram/telegram:anping-1", {"update_id": 2, "message": message}, headers).status == 200
+        settle(copy)
+        take(copy)
+        # Each command takes longer than the outbox rests: what was to be told would have been by now.
+        webhook(copy, "standard", "partner:power", "--url", f"{receiver.url}/power")
+        assert "paused" in tipline(copy, "webhook", "list") and len(receiver.got) == before
+        assert "resumed" in tipline(copy, "webhook", "resume")
+        until(lambda: [one for one in receiver.at("/station") if one["type"] == "assignment.acknowledged"])
+        until(lambda: [one for one in receiver.at("/partner") if one["data"]["status"] == "in_work"])
+        assert all(signed(secret, headers, body) for path, headers, body in receiver.got if path == "/station")
+        assert "not paused" in tipline(copy, "webhook", "resume") and "each opens" in tipline(copy, "doctor")
+    finally:
+        copy.close()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

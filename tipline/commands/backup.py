@@ -54,10 +54,12 @@ def backup(target: Path, settings: Settings, with_keys: bool) -> None:
 @click.option("--without-verify", is_flag=True, help="Leave out checking the restored store.")
 def restore(source: Path, settings: Settings, keys: Path | None, without_verify: bool) -> None:
     """Makes a store of the backup SOURCE in a new or empty --data directory, and checks it as `tipline verify` does. A file
-    that is not what was written stops it. Exit 1 when the check finds something.
+    that is not what was written stops it. Exit 1 when the check finds something. A restored store calls no station's system
+    and no reporter before `tipline webhook resume`, since the one it is a copy of may be at work.
 
     Example: tipline restore backups/2026-11-24 --data ./restored --keys keys.json
     """
+    from producers.hooks import FILE_NAME
     from tipline.backup import restore as make
     from tipline.commands.verify import check_store, show
     from tipline.store import Store
@@ -67,6 +69,12 @@ def restore(source: Path, settings: Settings, keys: Path | None, without_verify:
     click.echo(f"{settings.data}: the store of {made.made_at}")
     if not made.with_keys and keys is None:
         click.echo("the backup holds no keys: put keys.json there before you start `tipline serve`", err=True)
+    if FILE_NAME in made.files:
+        click.echo(
+            "its outgoing webhooks are paused. If it takes the old store's place, once that one no longer runs: "
+            f"tipline webhook resume --data {settings.data}",
+            err=True,
+        )
     if without_verify:
         return
     # The copy's log may know more than its tables: `serve` decides that at its start.

@@ -184,6 +184,10 @@ def _webhooks(store: Store) -> Finding:
     if shut := hooks.unopened():
         hint = "put back the keyring that sealed them, or make them anew: tipline webhook add ... --replace"
         return Finding("webhooks", "fail", f"not opened by {store.keyring_path}: {', '.join(shut)}", hint)
+    if hooks.paused():
+        words = f"{len(hooks.listed())}, outgoing ones paused: no station's system and no reporter is told anything"
+        hint = f"once this store is the one that works: tipline webhook resume --data {store.path}"
+        return Finding("webhooks", "warn", words, hint)
     return Finding("webhooks", "ok", f"{len(hooks.listed())}, each opens")
 
 

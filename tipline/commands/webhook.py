@@ -121,6 +121,8 @@ def list_(settings: Settings, as_json: bool) -> None:
         rows.append((one.kind, one.source, one.county or "-", f"since {format_time(one.created_at)}", told))
     for line in aligned(rows):
         click.echo(line)
+    if file is not None and file.paused():
+        click.echo("outgoing webhooks are paused: `tipline webhook resume` lets them go on", err=True)
 
 
 @webhook.command("remove")
@@ -137,6 +139,36 @@ def remove(kind: Kind, source: str, settings: Settings) -> None:
         click.echo(f"{kind} {source}: there is no such webhook; `tipline webhook list` shows them", err=True)
         sys.exit(1)
     click.echo("removed")
+
+
+@webhook.command("pause")
+@local
+def pause(settings: Settings) -> None:
+    """Tells no station's system and no reporter anything, until `tipline webhook resume`; what would be told waits. Senders
+    that call us are let in as before. A running service obeys at once.
+
+    Example: tipline webhook pause --data ./restored
+    """
+    _set_paused(settings, True, "paused", "paused already")
+
+
+@webhook.command("resume")
+@local
+def resume(settings: Settings) -> None:
+    """Lets the webhooks of a restored or paused store call stations' systems and reporters again, with what they missed. A
+    running service obeys at once. Run it once only the store that takes the old one's place is at work.
+
+    Example: tipline webhook resume --data ./restored
+    """
+    _set_paused(settings, False, "resumed", "not paused")
+
+
+def _set_paused(settings: Settings, paused: bool, done: str, before: str) -> None:
+    file = _kept(settings)
+    if file is None:
+        click.echo("there are no webhooks; `tipline webhook add` makes one", err=True)
+        sys.exit(1)
+    click.echo(done if file.pause(paused) else before)
 
 
 def _kept(settings: Settings) -> HookFile | None:
