@@ -216,7 +216,7 @@ class _Link:
         if error.verify_code in _OTHER_NAME:
             names = self._names()
             there = f"is for {', '.join(names)}, not for {host}" if names else f"does not name {host}"
-            named = next((name for name in names if "*" not in name), "")
+            named = next((f"[{name}]" if ":" in name else name for name in names if "*" not in name), "")
             instead = f"Name the server as its certificate does (--url https://{named}:{self._connection.port}), or give it" if named else "Give it"
             return f"its certificate {there}. {instead} one that names {host}: nothing was sent"
         if error.verify_code == _EXPIRED:

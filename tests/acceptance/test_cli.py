@@ -123,6 +123,19 @@ def test_doctor_misses_a_directory_that_was_named(tmp_path: Path, monkeypatch: p
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["doctor", "serve --port 0", "stats", "token create --role ops", "backup copy", "keys init"])
+def test_a_file_where_the_store_should_be_is_told(make_serving: Callable[..., Any], tmp_path: Path, command: str) -> None:
+    service = make_serving(start=False)
+    service.token("ops")
+    (tmp_path / "notes.txt").write_text("minutes of the meeting", "utf-8")
+    named = service.cli(*command.split(), "--data", str(tmp_path / "notes.txt"))
+    said = named.stdout + named.stderr
+    assert named.returncode == (1 if command == "doctor" else 69), said
+    assert f"{tmp_path / 'notes.txt'}: is a file, and a store is a directory" in said and "Name the store's directory" in said, said
+    inside = service.cli(*command.split(), "--data", str(service.data / "work.db"))
+    assert f"--data {service.data}" in inside.stdout + inside.stderr
+
+
 def test_a_token_before_the_first_start_makes_the_store_and_can_be_listed(make_serving: Callable[..., Any]) -> None:
     service = make_serving(start=False)
     service.token("ops")

@@ -78,6 +78,12 @@ def _made(check: Callable[[T], Finding], of: T) -> Finding:
 
 def _no_store(settings: Settings, there: bool) -> Finding:
     """None yet is no fault, but a directory that was named should be there."""
+    from tipline.store import no_directory
+
+    path = Path(settings.data)
+    if path.exists() and not there:
+        words, _, hint = no_directory(path).partition(". ")
+        return Finding("store", "fail", f"{settings.data}: {words}", hint)
     words = "holds no store yet" if there else "there is no such data directory"
     hint = f"`tipline serve --data {settings.data}` makes it; or name another with --data or TIPLINE_DATA"
     lost = not there and settings.data != type(settings)().data
