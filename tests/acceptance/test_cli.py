@@ -136,6 +136,23 @@ def test_a_file_where_the_store_should_be_is_told(make_serving: Callable[..., An
     assert f"--data {service.data}" in inside.stdout + inside.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["audit list", "token list", "county show --json", "stats --json", "doctor", "routes test 大邵村着火", "--help", "token --help"],
+)
+def test_a_reader_that_leaves_ends_it_without_a_word(make_serving: Callable[..., Any], command: str) -> None:
+    service = make_serving(start=False)
+    service.token("ops")
+    reading_end, writing_end = os.pipe()
+    os.close(reading_end)
+    try:
+        words = [sys.executable, "-m", "tipline", *command.split()]
+        done = subprocess.run(words, env=service.environ, stdout=writing_end, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    finally:
+        os.close(writing_end)
+    assert (done.returncode, done.stderr) == (141, ""), done
+
+
 def test_a_token_before_the_first_start_makes_the_store_and_can_be_listed(make_serving: Callable[..., Any]) -> None:
     service = make_serving(start=False)
     service.token("ops")
