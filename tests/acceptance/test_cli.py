@@ -16,8 +16,9 @@ import pytest
 from click.testing import CliRunner
 from rich.cells import cell_len
 
+from schemas.times import parse_time
 from sinks import audit
-from sinks.database import reading
+from sinks.database import reading, writing
 from tipline.cli import COMMANDS, root
 from tipline.settings import load_settings
 from tipline.store import Store
@@ -423,3 +424,24 @@ def test_the_audit_is_listed_the_newest_last_and_holds_no_number(tmp_path: Path)
     assert run("audit", "list", "--since", "2999-01-01T00:00:00+08:00") == "no entries"
     assert len(run("audit", "list", "--since", last["at"]).splitlines()) >= 1
     assert "2026-10-20T08:00:00+08:00" in run("audit", "list", "--since", "noon", code=2)
+
+
+def test_times_are_the_countys_and_a_date_is_its_midnight_there(tmp_path: Path) -> None:
+    def run(*arguments: str, code: int = 0) -> str:
+        done = CliRunner().invoke(root, [*arguments, "--data", str(tmp_path / "data")])
+        assert done.exit_code == code, done.output
+        return done.output.strip()
+
+    run("token", "create", "--role", "ops", "--days", "1")
+    store = Store(load_settings({}, {"data": str(tmp_path / "data")}))
+    for hour, subject in ((15, "the-day-before"), (16, "at-midnight")):  # in UTC; midnight of the 28th is at 16:00
+        with writing(store.engine) as connection:
+            at = parse_time(f"2999-11-27T{hour}:00:00Z")
+            audit.append(connection, at=at, actor="cli", action="token.revoke", subject=subject)
+    (line,) = run("audit", "list", "--since", "2999-11-28").splitlines()
+    assert line.startswith("2999-11-28T00:00:00+08:00  cli  token.revoke  at-midnight")
+    (entry,) = json.loads(run("audit", "list", "--since", "2999-11-28", "--json"))
+    assert entry["at"] == "2999-11-28T00:00:00+08:00"
+    assert "2026-10-20" in run("audit", "list", "--since", "2026-13-01", code=2)
+    assert "+08:00" in run("token", "list")
+    assert json.loads(run("stats", "--from", "2026-11-28", "--to", "2026-11-29", "--json")) == {"rows": []}

@@ -9,7 +9,7 @@ import click
 
 from schemas.vocabulary import ROLES
 from tipline.commands.columns import aligned
-from tipline.commands.options import home_of, json_option, local
+from tipline.commands.options import home_of, json_option, local, offset_of
 
 if TYPE_CHECKING:
     from tipline.settings import Settings
@@ -105,9 +105,9 @@ def list_(settings: Settings, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
         return
-    rows = []
+    rows, offset = [], offset_of(store)
     for one in found:
-        state = "revoked" if one.revoked_at else f"until {format_time(one.expires_at)}" if one.expires_at else "valid"
+        state = "revoked" if one.revoked_at else f"until {format_time(one.expires_at, offset)}" if one.expires_at else "valid"
         rows.append((one.id, one.role, one.source or one.station or "-", state, one.label or ""))
     for line in aligned(rows):
         click.echo(line)

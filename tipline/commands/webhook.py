@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tipline.commands.columns import aligned
-from tipline.commands.options import json_option, local
+from tipline.commands.options import json_option, local, offset_of
 
 if TYPE_CHECKING:
     from producers.hooks import HookFile, Kind, Secret
@@ -109,16 +109,17 @@ def list_(settings: Settings, as_json: bool) -> None:
     import msgspec
 
     from schemas.times import format_time
+    from tipline.store import Store
 
     file = _kept(settings)
     found = [] if file is None else file.listed()
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
         return
-    rows = []
+    rows, offset = [], offset_of(Store(settings))
     for one in found:
         told = "told" if one.told else "" if one.opens else "does not open with these keys"
-        rows.append((one.kind, one.source, one.county or "-", f"since {format_time(one.created_at)}", told))
+        rows.append((one.kind, one.source, one.county or "-", f"since {format_time(one.created_at, offset)}", told))
     for line in aligned(rows):
         click.echo(line)
     if file is not None and file.paused():
