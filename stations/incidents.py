@@ -41,6 +41,8 @@ _FIELDS: Final[dict[Action, tuple[str, ...]]] = {
     "relabel": ("category", "subtype", "urgent", "reason"),
     "relocate": ("area", "reason"),
 }
+#: What If-Match says for an incident.
+_TAG: Final = "the ETag of GET /v1/incidents/{id} as it is"
 _MOST_REVISIONS: Final = 2_000
 
 
@@ -183,7 +185,7 @@ class Incidents:
             versions += (
                 [str(item.lease_token if item.status == "claimed" else item.revision)] if item is not None else []
             )
-            check_match(if_match, versions)
+            check_match(if_match, versions, _TAG)
             if row["merged_into"] is not None:
                 raise Rejected(
                     409,

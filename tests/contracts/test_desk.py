@@ -6,6 +6,7 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -213,6 +214,20 @@ def test_if_match_is_required_and_must_fit(office: Office) -> None:
     office.move("a", "acknowledge", match=f'"{token}"')
     with refused(412):
         office.move("a", "start", match=f'"{token}"')
+
+
+@pytest.mark.parametrize("given", [None, "1", '"77"'])
+def test_a_refused_if_match_says_where_the_value_is_from_and_names_none(office: Office, given: str | None) -> None:
+    office.decide(police("a", "a"))
+    body = {"urgent": True, "reason": "x"}
+    with pytest.raises(Rejected) as moved:
+        office.move("a", "note", match=given, text="x")
+    with pytest.raises(Rejected) as corrected:
+        office.incidents.correct(OFFICER, ident("a"), "relabel", body, if_match=given, now=START)
+    for caught, where in ((moved, "/v1/assignments/{id}"), (corrected, "/v1/incidents/{id}")):
+        words = " ".join([str(caught.value), *(one.detail for one in caught.value.mistakes)])
+        assert '"3"' not in words and not re.search(r'"\d', words)
+        assert "read it again" in words if caught.value.status == 412 else f"GET {where}" in words, words
 
 
 def test_no_stale_version_ever_passes_for_a_token(office: Office) -> None:
