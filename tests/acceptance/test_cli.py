@@ -73,6 +73,8 @@ def test_help_imports_nothing_heavy() -> None:
         (["token", "create", "--role", "station"], 2, "station"),
         (["token", "create", "--role", "station", "--station", "police-xilangwa"], 2, "police-xiliangwa"),
         (["token", "create", "--role", "intake", "--source", "Bad Source"], 2, "wechat:xiliangwa-3"),
+        (["token", "create", "--role", "intake", "--source", "hotline:13812345678"], 2, "a mobile number"),
+        (["webhook", "add", "standard", "partner:13812345678"], 2, "a mobile number"),
         (["explain", "00000000-0000-0000-0000-000000000000", "--data", "nowhere"], 69, "nowhere"),
         (["submit", "/dev/null", "--url", "http://127.0.0.1:9"], 2, "TIPLINE_TOKEN"),
         (["process", "missing.ndjson", "--out", "-"], 2, "missing.ndjson"),

@@ -46,6 +46,7 @@ def create(
     """
     import re
 
+    from producers.admission import telling
     from schemas.times import DAY
     from schemas.vocabulary import Role
     from sinks.audit import append
@@ -62,10 +63,12 @@ def create(
         raise click.UsageError(
             f"--source {source!r}: write it like wechat:xiliangwa-3 (small letters and digits, parts joined by colons)"
         )
+    now = now_ms()
+    if source is not None and (why := telling(source, now)) is not None:
+        raise click.UsageError(f"--source: {why}")
     if home is None and role in ("intake", "hotline", "county"):
         known = ", ".join(str(bundle["county"]["id"]) for bundle in bundles)
         raise click.UsageError(f"--home: name the county that its tips belong to, one of {known}")
-    now = now_ms()
     role_: Role = role  # type: ignore[assignment]  # click.Choice has checked it
     try:
         with writing(store.engine) as connection:

@@ -70,6 +70,7 @@ def add(  # noqa: PLR0913  # one argument an option
     """
     import re
 
+    from producers.admission import telling
     from producers.hooks import Hook
     from producers.webhooks import CHANNELS
     from tipline.store import Store, entropy, now_ms
@@ -78,6 +79,8 @@ def add(  # noqa: PLR0913  # one argument an option
         raise click.UsageError(
             f"{source!r}: write the source like telegram:anping-1 (small letters and digits, parts joined by colons)"
         )
+    if kind != "station" and (why := telling(source, now_ms())) is not None:
+        raise click.UsageError(f"SOURCE: {why}")
     if kind == "station" and url is None:
         raise click.UsageError("--url: say where the station's system listens")
     given = _reached(kind, _given(kind, secret, aes_key, receive_id), url, bot_token)
