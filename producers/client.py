@@ -31,8 +31,8 @@ _BATCH_BYTES: Final = 8 * 1024 * 1024
 _LONGEST_PAUSE: Final = 30.0
 _BATCH_TOO_LARGE = problems.TYPE_PREFIX + "batch_too_large"
 #: OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED, _HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH: Python has no names for them.
-_EXPIRED: Final = 10
-_OTHER_NAME: Final = frozenset({62, 64})
+EXPIRED: Final = 10
+OTHER_NAME: Final = frozenset({62, 64})
 _RETRIED = frozenset({429, 502, 503, 504})
 
 
@@ -213,13 +213,13 @@ class _Link:
     def _mistrust(self, error: ssl.SSLCertVerificationError) -> str:
         """What is wrong with the certificate, and how to mend that."""
         host = self._connection.host
-        if error.verify_code in _OTHER_NAME:
+        if error.verify_code in OTHER_NAME:
             names = self._names()
             there = f"is for {', '.join(names)}, not for {host}" if names else f"does not name {host}"
             named = next((f"[{name}]" if ":" in name else name for name in names if "*" not in name), "")
             instead = f"Name the server as its certificate does (--url https://{named}:{self._connection.port}), or give it" if named else "Give it"
             return f"its certificate {there}. {instead} one that names {host}: nothing was sent"
-        if error.verify_code == _EXPIRED:
+        if error.verify_code == EXPIRED:
             return "its certificate has expired. Renew it there; or is this machine's clock wrong? Nothing was sent"
         return f"its certificate is not trusted ({error.verify_message}). Name the one that signed it with --ca FILE or TIPLINE_CA"
 

@@ -13,12 +13,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 def make_certificate(folder: Path, *names: str, days: int = 2) -> tuple[str, str]:
     """PEM files (certificate, key) for these names and addresses, valid from three days ago until in so many days."""
-    key, nobody = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    key = ec.generate_private_key(ec.SECP256R1())
+    # Of two authorities of one name only the first is tried.
+    owner = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"test of {names[0]}")])
     now = datetime.now(UTC)
     valid = (now - timedelta(days=3), now + timedelta(days=days))
     shown = x509.SubjectAlternativeName([_name(one) for one in names])
     made = (
-        x509.CertificateBuilder(nobody, nobody, key.public_key(), x509.random_serial_number(), *valid)
+        x509.CertificateBuilder(owner, owner, key.public_key(), x509.random_serial_number(), *valid)
         .add_extension(shown, critical=True)
         .sign(key, hashes.SHA256())
     )

@@ -37,7 +37,7 @@ from tests.contracts.made import COUNTY, START, anping, decision, ident, revised
 from tests.contracts.office import LIUCHU, MEDIATION, OFFICER, POLICE, Office, station
 from tests.ports import free_port
 from tipline.distributed import _show
-from tipline.outside import post
+from tipline.outside import poster, trusting
 
 
 @pytest.fixture(scope="module")
@@ -1055,7 +1055,7 @@ def test_a_stations_own_system_hears_every_event_once_in_order_and_signed(office
 def test_a_system_that_nobody_serves_is_logged_as_what_it_is(office: Office, caplog: pytest.LogCaptureFixture) -> None:
     office.decide(police("a", "a"))
     hook = Hook(POLICE, f"http://127.0.0.1:{free_port()}/hook?key=s3cret", b"secret")
-    assert outbox(office).hook(office.desk, hook, post) == 0
+    assert outbox(office).hook(office.desk, hook, poster(trusting(""))) == 0
     (told,) = [record.getMessage() for record in caplog.records if record.name == "tipline.stations"]
     assert POLICE in told and "nobody answers (ConnectionRefusedError)" in told
     assert "503" not in told and "s3cret" not in told and "127.0.0.1" not in told

@@ -180,7 +180,9 @@ def _keys(store: Store) -> Finding:
 
 def _webhooks(store: Store) -> Finding:
     from producers.hooks import FILE_NAME, HookFile
+    from tipline.outside import trusting
 
+    trusting(store.settings.webhook_ca)
     path = store.path / FILE_NAME
     if not path.exists():
         return Finding("webhooks", "ok", "none")
