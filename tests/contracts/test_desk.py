@@ -381,6 +381,23 @@ def test_restricted_items_stay_among_the_restricted(office: Office) -> None:
     assert (office.row("a")["station"], office.kinds("a")[-1]) == ("drug-county", "overdue")
 
 
+@pytest.mark.parametrize("move", ["return", "transfer"])
+def test_the_county_takes_back_what_came_to_a_restricted_station_by_mistake(office: Office, move: str) -> None:
+    office.decide(police("a", "a"))
+    office.move("a", "transfer", station="drug-county", reason="看错了")
+    with pytest.raises(Rejected) as caught:
+        office.move("a", "transfer", station=POLICE, reason="不是我们的")
+    assert caught.value.status == 422 and "`return`" in caught.value.mistakes[0].detail
+    with refused(404):  # whoever sent it there sees it no more
+        office.move("a", move, by=station(POLICE), reason="发错了", **({"station": POLICE} if move == "transfer" else {}))
+    office.move("a", move, by=OFFICER, reason="发错了", **({"station": POLICE} if move == "transfer" else {}))
+    assert (office.row("a")["station"], office.row("a")["status"]) == (POLICE if move == "transfer" else "county-triage", "open")
+    # What is restricted by its route stays so for the county too.
+    office.decide(police("b", "b", category="safety_hazard", subtype="drug_plant", route_id="restricted-drug", station="drug-county", level="county", position=2))
+    with refused(422):
+        office.move("b", "transfer", by=OFFICER, station=POLICE, reason="x")
+
+
 def test_whoever_hands_an_item_on_is_not_promised_to_read_along(office: Office) -> None:
     office.decide(police("a", "a", cc=(MEDIATION,)), police("b", "b", position=2))
     for incident, wanted in (("a", "supervision-county"), ("b", "police-madian")):
