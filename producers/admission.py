@@ -53,8 +53,9 @@ def admit(
     found = mistakes("submission", submission)
     if found:
         raise invalid([Mistake(identity.mask(one.pointer), identity.mask(one.detail)) for one in found])
-    source = _source(submission, principal)
+    source = _source(submission, principal, received_at)
     _check_times(submission)
+    _check_ids(submission, received_at)
     message_id = submission.get("message_id")
     tip_id = tip_id_of(source, message_id) if message_id else str(uuid.UUID(bytes=entropy(16), version=4))
     secrets: list[Secret] = []
@@ -112,11 +113,38 @@ def reporter_pseudonym(source: str, reporter: dict[str, str], tip_id: str, keyri
     return "v-" + keyring.token("reporter", f"{source}\x1f{who}")
 
 
-def _source(submission: dict[str, Any], principal: Principal) -> str:
+def telling(source: str, now: int) -> str | None:
+    """Why a source may not be used: it holds a person's number, and stands as it is in records and topics."""
+    if identity.mobile_in_source(source):
+        kind = "a mobile number"
+    elif identity.card_in(source, now):
+        kind = "an identity card's number"
+    else:
+        return None
+    return f"holds {kind}, and a source stays as it is: name it by what it is, like wechat:xiliangwa-3; the number belongs in reporter.phone or reporter.id, which are sealed"
+
+
+def _check_ids(submission: dict[str, Any], now: int) -> None:
+    """A message_id is the key and comes back in decisions, so that nothing in it can be replaced. Raises Rejected."""
+    found = []
+    for name in ("message_id", "in_reply_to"):
+        value = submission.get(name) or ""
+        card = identity.card_in(value, now)
+        if card or identity.mobile_in_id(value):
+            kind = "an identity card's number" if card else "a mobile number"
+            words = f"holds {kind}, and an id stays as it is: send your system's own number of the message, or a keyed hash of this one"
+            found.append(Mistake(f"/{name}", words))
+    if found:
+        raise invalid(found)
+
+
+def _source(submission: dict[str, Any], principal: Principal, now: int) -> str:
     given: str | None = submission.get("source")
     if principal.source is None:
         if given is None:
             raise invalid([Mistake("/source", "required: the token is bound to no source")])
+        if (why := telling(given, now)) is not None:
+            raise invalid([Mistake("/source", why)])
         return given
     if given is not None and given != principal.source:
         raise Rejected(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import http.client
 import json
+import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -29,6 +30,9 @@ BATCH: Final = 500
 _BATCH_BYTES: Final = 8 * 1024 * 1024
 _LONGEST_PAUSE: Final = 30.0
 _BATCH_TOO_LARGE = problems.TYPE_PREFIX + "batch_too_large"
+#: OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED, _HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH: Python has no names for them.
+EXPIRED: Final = 10
+OTHER_NAME: Final = frozenset({62, 64})
 _RETRIED = frozenset({429, 502, 503, 504})
 
 
@@ -194,9 +198,7 @@ class _Link:
             response = self._connection.getresponse()
             body = response.read()
         except ssl.SSLCertVerificationError as error:
-            raise Untrusted(
-                f"{self.server.url}: its certificate is not trusted ({error.verify_message}). Name the one that signed it with --ca FILE or TIPLINE_CA"
-            ) from None
+            raise Untrusted(f"{self.server.url}: {self._mistrust(error)}") from None
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             words = getattr(error, "strerror", None) or type(error).__name__
@@ -206,6 +208,37 @@ class _Link:
         if response.status != 200:
             raise _refusal(response.status, body)
         return _answers(body)
+
+
+    def _mistrust(self, error: ssl.SSLCertVerificationError) -> str:
+        """What is wrong with the certificate, and how to mend that."""
+        host = self._connection.host
+        if error.verify_code in OTHER_NAME:
+            names = self._names()
+            there = f"is for {', '.join(names)}, not for {host}" if names else f"does not name {host}"
+            named = next((f"[{name}]" if ":" in name else name for name in names if "*" not in name), "")
+            instead = f"Name the server as its certificate does (--url https://{named}:{self._connection.port}), or give it" if named else "Give it"
+            return f"its certificate {there}. {instead} one that names {host}: nothing was sent"
+        if error.verify_code == EXPIRED:
+            return "its certificate has expired. Renew it there; or is this machine's clock wrong? Nothing was sent"
+        return f"its certificate is not trusted ({error.verify_message}). Name the one that signed it with --ca FILE or TIPLINE_CA"
+
+    def _names(self) -> list[str]:
+        """Whom the server's certificate is for, asked once more with all but the name checked; empty where that fails."""
+        trust = self.server.trust or ssl.create_default_context()
+        address = (self._connection.host, self._connection.port)
+        trust.check_hostname = False
+        try:
+            with (
+                socket.create_connection(address, self.server.timeout) as raw,
+                trust.wrap_socket(raw, server_hostname=address[0]) as wrapped,
+            ):
+                shown: Any = wrapped.getpeercert() or {}
+        except OSError:
+            return []
+        finally:
+            trust.check_hostname = True
+        return [str(name) for _, name in shown.get("subjectAltName", ())]
 
 
 def _seconds(value: str | None) -> float | None:

@@ -15,7 +15,7 @@ import hmac
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -101,9 +101,26 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sealed: tuple[Sealed, ...]
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     version: int
     hooks: tuple[_Entry, ...]
+    #: Nobody is called until somebody says so; whoever calls us is let in all the same.
+    paused: bool = False
+
+
+def pause_file(path: Path) -> bool:
+    """Pauses the webhooks of a store that nobody serves, without its keys; whether there is a file that can be read. One
+    that cannot calls nobody as it is."""
+    try:
+        file = msgspec.json.decode(path.read_bytes(), type=_File)
+    except (FileNotFoundError, ValueError, RecursionError):
+        return False
+    path.write_bytes(_written(msgspec.structs.replace(file, paused=True)))
+    return True
+
+
+def _written(file: _File) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(file)) + b"\n"
 
 
 def secret_eq(given: str | bytes, known: str | bytes) -> bool:
@@ -130,6 +147,7 @@ class HookFile:
         self._renewed = renewed
         self._seen: tuple[int, int, int] | None = None
         self._entries: dict[tuple[Kind, str], _Entry] = {}
+        self._paused = False
         self._opened: dict[tuple[Kind, str], Hook] = {}
         #: Entries that did not open, with the keys that were tried.
         self._shut: dict[tuple[Kind, str], Keyring] = {}
@@ -176,6 +194,17 @@ class HookFile:
             raise Unavailable(str(error)) from None
         self._told = ""
 
+    def paused(self) -> bool:
+        """Whether nobody is to be called. Raises Unavailable while the file cannot be read."""
+        self._look()
+        return self._paused
+
+    def pause(self, paused: bool) -> bool:
+        """Stops all calls to others, or lets them go on; False when it was so before. Raises BadHooks."""
+        with self._alone():
+            changed, self._paused = self._paused is not paused, paused
+        return changed
+
     def add(self, hook: Hook, now: int, entropy: Entropy, *, replace: bool = False) -> bool:
         """Keeps a webhook; False, and nothing is changed, when it is there and not `replace`. Raises BadHooks."""
         with self._alone() as entries:
@@ -195,7 +224,7 @@ class HookFile:
         try:
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            self._take(None, ())
+            self._take(None, _File(1, ()))
             return
         except OSError as error:
             raise BadHooks(f"{self._path} cannot be read: {error.strerror}") from None
@@ -207,13 +236,14 @@ class HookFile:
             if seen != self._seen:
                 self._take(seen, self._parsed(file.read(_MAX_FILE)))
 
-    def _take(self, seen: tuple[int, int, int] | None, entries: Sequence[_Entry]) -> None:
+    def _take(self, seen: tuple[int, int, int] | None, file: _File) -> None:
         if seen != self._seen:
             self._opened, self._shut = {}, {}
-            self._entries = {(one.kind, one.source): one for one in entries}
+            self._entries = {(one.kind, one.source): one for one in file.hooks}
+            self._paused = file.paused
             self._seen = seen
 
-    def _parsed(self, data: bytes) -> tuple[_Entry, ...]:
+    def _parsed(self, data: bytes) -> _File:
         try:
             file = msgspec.json.decode(data, type=_File)
         except (ValueError, RecursionError):
@@ -223,7 +253,7 @@ class HookFile:
             ) from None
         if file.version != 1:
             raise BadHooks(f"{self._path} is of a later version: use the tipline that wrote it")
-        return file.hooks
+        return file
 
     def _open(self, entry: _Entry) -> Hook | None:
         """The webhook; None while its secret does not open."""
@@ -282,8 +312,7 @@ class HookFile:
                 self._refresh()
                 entries = dict(self._entries)
                 yield entries
-                written = _File(1, tuple(entries.values()))
-                file.write(msgspec.json.format(msgspec.json.encode(written)) + b"\n")
+                file.write(_written(_File(1, tuple(entries.values()), self._paused)))
                 file.flush()
                 os.fsync(descriptor)
             draft.replace(self._path)

@@ -337,6 +337,10 @@ class Desk:
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
+#: What If-Match says for an assignment.
+ASSIGNMENT_TAG: Final = "the ETag of GET /v1/assignments/{id} as it is (while claimed the lease token in quotes, otherwise the revision in quotes)"
+
+
 def hidden() -> Rejected:
     """404: it does not exist, or not for this caller."""
     return Rejected(404, "not_found", "There is nothing here, or nothing that this token may see")
@@ -352,14 +356,15 @@ def stale() -> Rejected:
     return Rejected(412, "stale", "It has changed since you read it: read it again, then decide")
 
 
-def check_match(if_match: str | None, current: Collection[object]) -> None:
+def check_match(if_match: str | None, current: Collection[object], told: str = ASSIGNMENT_TAG) -> None:
     """Raises Rejected: 428 without If-Match, 400 when it is not one value in quotes, 412 when it names none of the
-    current versions."""
+    current versions. `told` says where the value is from; never which it is: a lease's is its holder's, and whoever has not read
+    what they change shall read it."""
     if if_match is None:
-        detail = 'If-Match: "<lease token>" while claimed, "<revision>" otherwise'
+        detail = f"If-Match is missing: send back {told}"
         raise Rejected(428, "if_match_required", "Say which version you have read", [Mistake("", detail)])
     if not _ONE_TAG.fullmatch(if_match.strip()):
-        detail = 'the value of If-Match belongs in double quotes, one value, as the ETag gave it: If-Match: "3"'
+        detail = f"If-Match must be one value in double quotes: send back {told}, quotes and all"
         raise Rejected(400, "malformed", "The header If-Match cannot be read", [Mistake("", detail)])
     if if_match.strip() not in {f'"{version}"' for version in current}:
         raise stale()

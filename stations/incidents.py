@@ -15,7 +15,7 @@ from sqlalchemy import Connection, and_, or_, select
 from schemas.codec import decode_output
 from schemas.errors import Mistake, Rejected
 from schemas.records import Correction, Decision
-from schemas.times import format_time
+from schemas.times import format_time, parse_time
 from schemas.vocabulary import CATEGORIES, SUBTYPES
 from sinks.database import reading, writing
 from sinks.failpoints import reach
@@ -41,6 +41,8 @@ _FIELDS: Final[dict[Action, tuple[str, ...]]] = {
     "relabel": ("category", "subtype", "urgent", "reason"),
     "relocate": ("area", "reason"),
 }
+#: What If-Match says for an incident.
+_TAG: Final = "the ETag of GET /v1/incidents/{id} as it is"
 _MOST_REVISIONS: Final = 2_000
 
 
@@ -74,10 +76,12 @@ class Incidents:
                     for tip in tips_of(connection, incident_id)
                     if tip["tip_id"] in latest
                 ],
-                "timeline": [
-                    *_decided(connection, row["county"], history, offset),
-                    *(documents.event(event, offset) for event in _events(connection, incident_id)),
-                ],
+                "timeline": _in_time(
+                    [
+                        *_decided(connection, row["county"], history, offset),
+                        *(documents.event(event, offset) for event in _events(connection, incident_id)),
+                    ]
+                ),
                 "suggested": self._suggested(connection, principal, row, offset),
                 "linked": _linked(latest.values()),
             }
@@ -181,7 +185,7 @@ class Incidents:
             versions += (
                 [str(item.lease_token if item.status == "claimed" else item.revision)] if item is not None else []
             )
-            check_match(if_match, versions)
+            check_match(if_match, versions, _TAG)
             if row["merged_into"] is not None:
                 raise Rejected(
                     409,
@@ -401,6 +405,18 @@ def _decided(
             "reasons": msgspec.to_builtins(decision.reasons),
             "versions": msgspec.to_builtins(decision.versions),
         }
+
+
+def _in_time(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Entries by their time, those of one moment as one follows from another: a tip's decision, what a person corrected, what
+    was decided on it, what came of that. One whose time is not known stays after the one it came with."""
+    placed, last = [], 0
+    for entry in entries:
+        last = parse_time(entry["at"]) if entry["at"] is not None else last
+        decided, cause = entry["kind"] == "decided", entry.get("cause")
+        rank = (0 if cause == "tip" else 2) if decided else 1 if entry["kind"] == "corrected" else 3
+        placed.append((last, rank, entry))
+    return [entry for _, _, entry in sorted(placed, key=lambda one: one[:2])]
 
 
 def _suggestions(connection: Connection, incident_id: str) -> list[Mapping[str, Any]]:

@@ -92,8 +92,7 @@ class Ladders:
         arbiter = ladder.arbiter
         if item.station == arbiter:
             return None
-        stations = self.county.stations
-        closed = arbiter in stations and stations[arbiter].restricted
+        stations, closed = self.county.stations, self.restricted(item)
         gone = {item.station, *item.returned_by.split(",")}
         if item.returns < ladder.return_limit and not closed:
             triage = self.county.desks["triage"]
@@ -101,6 +100,11 @@ class Ladders:
                 if station in stations and station not in gone and not stations[station].restricted:
                     return Step(station, self.level_of(station))
         return Step(arbiter, self.level_of(arbiter))
+
+    def restricted(self, item: Assignment) -> bool:
+        """Whether the item is of the restricted by its route, not only where it lies: then it stays with them."""
+        arbiter = self.county.stations.get(self.of(item).arbiter)
+        return arbiter is not None and arbiter.restricted
 
     def level_of(self, station: str) -> Level:
         """The level a station works at, by the areas it serves."""

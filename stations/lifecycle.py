@@ -270,7 +270,7 @@ def _return(
 
 
 def _transfer(
-    ladders: Ladders, item: Assignment, _cc: Collection[str], body: Mapping[str, Any], _a: Actor, now: int
+    ladders: Ladders, item: Assignment, _cc: Collection[str], body: Mapping[str, Any], actor: Actor, now: int
 ) -> dict[str, Any]:
     stations, wanted = ladders.county.stations, body["station"]
     if wanted not in stations:
@@ -279,7 +279,11 @@ def _transfer(
         raise invalid([Mistake("/station", "it is there already")])
     here = stations.get(item.station)
     if here is not None and here.restricted and not stations[wanted].restricted:
-        raise invalid([Mistake("/station", "a restricted item stays among restricted stations")])
+        if ladders.restricted(item):
+            raise invalid([Mistake("/station", "a restricted item stays among restricted stations")])
+        if actor.role == "station":
+            words = "a restricted station hands on to restricted stations; what came to it by mistake goes back by `return`, or the county transfers it"
+            raise invalid([Mistake("/station", words)])
     lay_open(ladders, item, now)
     item.station, item.level = wanted, ladders.level_of(wanted)
     return {"station": wanted}

@@ -54,13 +54,17 @@ def _none() -> Sequence[Hook]:
     return ()
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Outside:
     """What the stations' room may reach beyond the database, each by the shell's leave.
 
     `lookup` gives tips' texts and reporters to those who work on them; `hooks`, asked each time, with `post` tell
     stations' own systems; `channel` answers reporters where they wrote from; `mask` blots people's numbers out of a
-    text.
+    text. While `paused` says so, asked each time, nobody is told anything: it waits.
     """
 
     lookup: Lookup = _unknown
@@ -68,6 +72,7 @@ class Outside:
     post: Post | None = None
     channel: Answering | None = None
     mask: Callable[[str], str] = str
+    paused: Callable[[], bool] = _never
 
 
 class Service:
@@ -147,6 +152,8 @@ class Service:
         """Sends what waits -> ms until there may be more."""
         out = self._outside
         self._outbox.input(self._append)
+        if out.paused():
+            return _MOST_WAIT_MS
         if out.channel is not None:
             offsets = {name: county.offset_minutes for name, county in self.desk.counties.items()}
             self._outbox.replies(out.channel, lambda tip_id: _tip(out.lookup, tip_id), offsets)

@@ -11,7 +11,8 @@ from schemas.codec import encode
 from schemas.errors import BadCounty
 from schemas.records import Change
 from schemas.times import format_time
-from sinks.database import reading
+from sinks import audit
+from sinks.database import reading, writing
 from sinks.tables import assignments
 from streams.ports import Bundle
 from streams.stages.county import areas_of
@@ -37,12 +38,21 @@ def put_in_force(
     return (append or store.intake.append)(county, change.change_id, encode(change))
 
 
-def apply_county(store: Store, bundle: Bundle, append: Append | None = None) -> tuple[list[str], int | None]:
-    """(why it is refused, position of the change). Nothing is written when it is refused."""
+def apply_county(
+    store: Store, bundle: Bundle, append: Append | None = None, *, actor: str = "cli"
+) -> tuple[list[str], int | None]:
+    """(why it is refused, position of the change), and who did it in the audit. Nothing is written when it is refused, or is
+    in force already."""
     refusals = dropped(store, bundle)
     if refusals:
         return refusals, None
-    return [], put_in_force(store, bundle["county"]["id"], "county", county_digest(bundle), bundle, append)
+    county, digest = bundle["county"]["id"], county_digest(bundle)
+    position = put_in_force(store, county, "county", digest, bundle, append)
+    if position is not None:
+        with writing(store.engine) as connection:
+            detail = {"digest": digest, "position": position}
+            audit.append(connection, at=now_ms(), actor=actor, action="county.apply", subject=county, detail=detail)
+    return [], position
 
 
 def refuse_dropping(store: Store, bundles: Iterable[Bundle], origin: Origin) -> None:

@@ -9,15 +9,18 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from producers.hooks import FILE_NAME as WEBHOOKS
+from producers.hooks import pause_file
 from schemas.errors import TiplineError
 from schemas.times import format_time
 from tipline.keymark import check_files
@@ -34,6 +37,12 @@ _BLOCK: Final = 1 << 20
 
 class BadBackup(TiplineError):
     """The backup is damaged or none, or there is no room for it where it should go; the message says which."""
+
+
+class NotWhole(TiplineError):
+    """The restored store does not stand its check."""
+
+    exit_code = 1
 
 
 class File(msgspec.Struct, frozen=True):
@@ -82,11 +91,18 @@ def backup(
 
 
 def restore(
-    source: Path, data: Path, *, keys: Path | None = None, progress: Callable[[], None] = lambda: None
+    source: Path,
+    data: Path,
+    *,
+    keys: Path | None = None,
+    whole: Callable[[Path], bool] = lambda _: True,
+    progress: Callable[[], None] = lambda: None,
 ) -> Manifest:
-    """Makes a store of the backup `source` in `data`, which must be new or empty; `keys` where the backup has none.
+    """Makes a store of the backup `source` in `data`, which must be new or empty; `keys` where the backup has none. It calls
+    nobody until somebody says so: the store that it is a copy of may be at work.
 
-    Raises BadBackup, OtherKeys and BadKeyring: nothing is left in `data` then.
+    `whole` looks at the store before it becomes `data`. Raises NotWhole when that says no, BadBackup, OtherKeys, BadKeyring
+    and what `whole` raises: nothing is left then.
     """
     manifest = read_manifest(source)
     check(source, manifest)
@@ -94,10 +110,19 @@ def restore(
     with _appearing(data) as draft:
         for name in manifest.files:
             _copy(source / name, draft / name, mode=0o600 if name in (KEYS, WEBHOOKS, *DATABASES) else 0o644)
+        if pause_file(draft / WEBHOOKS):
+            _sync(draft / WEBHOOKS)
         if keys is not None:
             _copy(keys, draft / KEYS, mode=0o600)
         if keys is not None or KEYS in manifest.files:
-            check_files(draft, keys or source / KEYS)
+            try:
+                check_files(draft, keys or source / KEYS)
+            except sqlite3.Error as error:
+                raise BadBackup(f"{source}: holds no databases of ours ({error}). Use another backup") from None
+        if not whole(draft):
+            raise NotWhole(
+                f"{source}: the check found what stands above, and nothing was restored. Use another backup, or take this one as it is: --without-verify"
+            )
         progress()
     return manifest
 
@@ -152,20 +177,43 @@ def _appearing(target: Path) -> Iterator[Path]:
     """A directory to fill, which becomes `target` when all went well and is gone when not. Raises BadBackup."""
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise BadBackup(f"{target}: is not empty. Name a new directory: nothing is ever overwritten")
+    target = target.absolute()
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
+    above = [folder for folder in target.parents if not folder.exists()]
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft.mkdir(mode=0o700)
-        yield draft
-        _sync(draft)
-        if target.exists():
-            target.rmdir()
-        draft.rename(target)
-        _sync(target.parent)
+        with _ended_in_order():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            draft.mkdir(mode=0o700)
+            yield draft
+            _sync(draft)
+            if target.exists():
+                target.rmdir()
+            draft.rename(target)
+            _sync(target.parent)
     except OSError as error:
         raise BadBackup(f"{target}: {error.strerror}. Is there room, and may you write there?") from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+        with suppress(OSError):  # what was made for it, and is still empty
+            for folder in above:
+                folder.rmdir()
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM leaves as Ctrl-C does, so that what is half made goes too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(*_: object) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _copy(source: Path, target: Path, mode: int = 0o644) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
+from typing import Any
 
 import click
 
@@ -62,6 +65,20 @@ class _Lazy(click.Group):
         command: click.Command = getattr(import_module(module), name)
         return command
 
+    # click would end a broken pipe with 1, which means that something was found.
+
+    def make_context(self, *arguments: Any, **extra: Any) -> click.Context:
+        try:
+            return super().make_context(*arguments, **extra)  # prints what --help and --version say
+        except BrokenPipeError:
+            raise click.exceptions.Exit(_nobody_reads()) from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise click.exceptions.Exit(_nobody_reads()) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_) for name, (_, _, help_) in COMMANDS.items()])
@@ -102,8 +119,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         code = error.exit_code
     except KeyboardInterrupt:
         code = 130
-    except BrokenPipeError:
-        code = 141
     except TiplineError as error:
         click.echo(words_of(error), err=True)
         code = error.exit_code
@@ -112,8 +127,25 @@ def main(argv: Sequence[str] | None = None) -> None:
         hint = "make room and try again" if full else "name another place, or mend this one"
         click.echo(f"tipline: {error.filename or 'file'}: {error.strerror or error}: {hint}", err=True)
         code = LATER if full else MISSING
-    sys.stdout.flush()
+    except SystemExit as leave:
+        code = leave.code
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _nobody_reads()
     sys.exit(code if isinstance(code, int) else OK)
+
+
+def _nobody_reads() -> int:
+    """The reader of our output has left (`| head`): ends as programs do that the signal ends, and without a word. What is
+    still to be written, also by the interpreter at its end, goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nowhere, stream.fileno())
+    return 128 + signal.SIGPIPE
 
 
 def words_of(error: Exception) -> str:

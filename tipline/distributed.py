@@ -41,6 +41,9 @@ STOP_S: Final = 6.0
 FAULT: Final = 70
 
 
+#: Loggers of the libraries that we stand on.
+_UNDERNEATH: Final = ("aiokafka", "faust", "kafka", "mode", "asyncio", "alembic", "streams.distributed.driver")
+
 #: Tokens that a gateway remembers for the time the database is away.
 _TOKENS: Final = 100_000
 
@@ -63,12 +66,13 @@ def logging_to_stderr(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(Seldom())
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", handlers=[handler])
-    for name in ("aiokafka", "faust", "kafka", "mode", "asyncio", "alembic", "streams.distributed.driver"):
+    for name in _UNDERNEATH:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
 class Seldom(logging.Filter):
-    """Lets what a library repeats through once in `EVERY_S`: a broker that is away is worth a line, not twenty a second."""
+    """Lets what a library repeats through once in `EVERY_S`: a broker that is away is worth a line, not twenty a second, and
+    no traceback but at the level `debug`."""
 
     EVERY_S: Final = 30.0
 
@@ -85,6 +89,11 @@ class Seldom(logging.Filter):
         if now - self._said.get(what, -self.EVERY_S) < self.EVERY_S:
             return False
         self._said[what] = now
+        if record.exc_info and logging.getLogger().level > logging.DEBUG:
+            # Where in a library a connection broke tells nobody anything: what broke is enough, in one line.
+            kind = record.exc_info[0]
+            record.msg, record.args = f"{' '.join(record.getMessage().split())} ({kind.__name__ if kind else 'unknown'})", ()
+            record.exc_info = record.exc_text = None
         return True
 
 
@@ -174,7 +183,7 @@ async def _work(make: Callable[[], Room], ready: Callable[[Sequence[str]], None]
 
     def leave() -> None:
         stop.set()
-        in_time()
+        in_time(last_word=_quietly())
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leave)
@@ -183,9 +192,29 @@ async def _work(make: Callable[[], Room], ready: Callable[[Sequence[str]], None]
     await run(room, stop)
 
 
-def in_time(seconds: float = STOP_S) -> None:
+def _quietly() -> Callable[[], None]:
+    """From here on a worker stops, and what its libraries say of a broker that is away, tracebacks and all, tells nobody
+    anything -> what says it once, in one line."""
+    once = threading.Lock()
+
+    def say() -> None:
+        if once.acquire(blocking=False):
+            _log.warning("stopped while the broker does not answer: what was not finished is decided again by whoever takes it over")
+
+    for name in _UNDERNEATH:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    threading.excepthook = lambda _: say()  # Faust's consumer has a thread of its own, which ends so
+    return say
+
+
+def in_time(seconds: float = STOP_S, last_word: Callable[[], None] = lambda: None) -> None:
     """Ends the process in so many seconds if it has not ended by then."""
-    timer = threading.Timer(seconds, lambda: os._exit(0))
+
+    def end() -> None:
+        last_word()
+        os._exit(0)
+
+    timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
 

@@ -50,6 +50,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: PEM files: the certificate with its chain, and its key; both empty: plain HTTP.
     tls_cert: str = ""
     tls_key: str = ""
+    #: PEM file of authorities that outgoing webhooks trust besides the system's; empty: the system's alone.
+    webhook_ca: str = ""
     #: Addresses or networks, separated by commas, of the proxies whose X-Forwarded-For and -Proto are believed.
     trusted_proxy: str = ""
     #: The origin that people reach the pages at, for QR codes, such as https://tips.example; empty: as the request says.

@@ -58,6 +58,8 @@ class Store:
         self._keyring: Keyring | None = None
         self._keys_seen: tuple[int, int, int] | None = None
         self._held: int | None = None
+        if self.path.exists() and not self.path.is_dir():
+            raise NoStore(f"{self.path}: {no_directory(self.path)}")
         if not create and not settings.log and not self.holds(files):
             words = f"holds no store ({' or '.join(files)} is missing)" if self.path.is_dir() else "there is no such data directory"
             raise NoStore(
@@ -248,6 +250,13 @@ class Store:
         if self._held is not None:
             os.close(self._held)
             self._held = None
+
+
+def no_directory(path: Path) -> str:
+    """What to say of a file where a store's directory should be."""
+    near = path.parent if any(path.parent.joinpath(name).exists() for name in DATABASES) else None
+    instead = f"The store is {near}: --data {near}" if near else "Name the store's directory, with --data or TIPLINE_DATA"
+    return f"is a file, and a store is a directory. {instead}"
 
 
 def _seen(path: Path) -> tuple[int, int, int] | None:

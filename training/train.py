@@ -47,7 +47,7 @@ LINEAR_SHARE = 0.5
 NETWORK_SHARE = (1 - LINEAR_SHARE) / len(SEEDS)
 #: A missed urgent tip is worse than one too many: recall counts this much more than precision, and most where lives are
 #: at stake and few words say so.
-URGENT_BETA = {"dispute": 1.5, "fraud": 1.5, "theft": 1.5, "safety_hazard": 2.5, "other": 1.5}
+URGENT_BETA = {"dispute": 2.0, "fraud": 2.0, "theft": 2.0, "safety_hazard": 3.0, "other": 2.0}
 
 
 class Example(NamedTuple):

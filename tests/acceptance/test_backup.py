@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -139,6 +143,56 @@ def test_a_damaged_backup_is_not_restored(harm: str, store: Path, tmp_path: Path
     with pytest.raises(BadBackup, match=words):
         restore(whole, tmp_path / "restored")
     assert not (tmp_path / "restored").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["backup"]
+
+
+def forge(path: Path) -> None:
+    """A backup whose hashes are right and whose log is none."""
+    (path / "intake.db").write_text("minutes of the meeting\n" * 100, "utf-8")
+    manifest = json.loads((path / MANIFEST).read_text())
+    data = (path / "intake.db").read_bytes()
+    manifest["files"]["intake.db"] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    (path / MANIFEST).write_text(json.dumps(manifest))
+
+
+def forget_a_decision(path: Path) -> None:
+    """A backup whose hashes are right and whose tables lack a row."""
+    with closing(sqlite3.connect(path / "work.db")) as work, work:
+        work.execute("DELETE FROM statistics")
+    manifest = json.loads((path / MANIFEST).read_text())
+    data = (path / "work.db").read_bytes()
+    manifest["files"]["work.db"] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    (path / MANIFEST).write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("keys", [True, False])
+@pytest.mark.parametrize(("harm", "code"), [(forge, (65, 69)), (forget_a_decision, (1,))])
+def test_a_restore_that_fails_leaves_nothing(
+    harm: Callable[[Path], None], code: tuple[int, ...], keys: bool, store: Path, tmp_path: Path
+) -> None:
+    harm(made(store, tmp_path / "backup", keys=keys))
+    arguments = ["restore", str(tmp_path / "backup"), "--data", str(tmp_path / "far" / "away")]
+    command = [sys.executable, "-m", "tipline", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode in code and "Traceback" not in done.stderr, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["backup"]
+    if code == (1,):
+        assert "FAIL" in done.stdout and "--without-verify" in done.stderr
+        assert subprocess.run([*command, "--without-verify"], capture_output=True, timeout=60, check=False).returncode == 0
+        assert (tmp_path / "far" / "away" / "work.db").exists()
+
+
+def test_a_restore_that_is_ended_leaves_nothing(store: Path, tmp_path: Path) -> None:
+    whole = made(store, tmp_path / "backup")
+    steps: list[int] = []
+
+    def progress() -> None:
+        steps.append(1)
+        if len(steps) == 2:  # all is copied, and not yet in its place
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit):
+        restore(whole, tmp_path / "far" / "restored", progress=progress)
     assert [path.name for path in tmp_path.iterdir()] == ["backup"]
 
 

@@ -16,8 +16,9 @@ import pytest
 from click.testing import CliRunner
 from rich.cells import cell_len
 
+from schemas.times import parse_time
 from sinks import audit
-from sinks.database import reading
+from sinks.database import reading, writing
 from tipline.cli import COMMANDS, root
 from tipline.settings import load_settings
 from tipline.store import Store
@@ -72,6 +73,8 @@ def test_help_imports_nothing_heavy() -> None:
         (["token", "create", "--role", "station"], 2, "station"),
         (["token", "create", "--role", "station", "--station", "police-xilangwa"], 2, "police-xiliangwa"),
         (["token", "create", "--role", "intake", "--source", "Bad Source"], 2, "wechat:xiliangwa-3"),
+        (["token", "create", "--role", "intake", "--source", "hotline:13812345678"], 2, "a mobile number"),
+        (["webhook", "add", "standard", "partner:13812345678"], 2, "a mobile number"),
         (["explain", "00000000-0000-0000-0000-000000000000", "--data", "nowhere"], 69, "nowhere"),
         (["submit", "/dev/null", "--url", "http://127.0.0.1:9"], 2, "TIPLINE_TOKEN"),
         (["process", "missing.ndjson", "--out", "-"], 2, "missing.ndjson"),
@@ -121,6 +124,36 @@ def test_doctor_misses_a_directory_that_was_named(tmp_path: Path, monkeypatch: p
     fresh = CliRunner().invoke(root, ["doctor"], env={"TIPLINE_DATA": None})
     assert fresh.exit_code == 0 and "warn  store" in fresh.output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["doctor", "serve --port 0", "stats", "token create --role ops", "backup copy", "keys init"])
+def test_a_file_where_the_store_should_be_is_told(make_serving: Callable[..., Any], tmp_path: Path, command: str) -> None:
+    service = make_serving(start=False)
+    service.token("ops")
+    (tmp_path / "notes.txt").write_text("minutes of the meeting", "utf-8")
+    named = service.cli(*command.split(), "--data", str(tmp_path / "notes.txt"))
+    said = named.stdout + named.stderr
+    assert named.returncode == (1 if command == "doctor" else 69), said
+    assert f"{tmp_path / 'notes.txt'}: is a file, and a store is a directory" in said and "Name the store's directory" in said, said
+    inside = service.cli(*command.split(), "--data", str(service.data / "work.db"))
+    assert f"--data {service.data}" in inside.stdout + inside.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["audit list", "token list", "county show --json", "stats --json", "doctor", "routes test 大邵村着火", "--help", "token --help"],
+)
+def test_a_reader_that_leaves_ends_it_without_a_word(make_serving: Callable[..., Any], command: str) -> None:
+    service = make_serving(start=False)
+    service.token("ops")
+    reading_end, writing_end = os.pipe()
+    os.close(reading_end)
+    try:
+        words = [sys.executable, "-m", "tipline", *command.split()]
+        done = subprocess.run(words, env=service.environ, stdout=writing_end, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    finally:
+        os.close(writing_end)
+    assert (done.returncode, done.stderr) == (141, ""), done
 
 
 def test_a_token_before_the_first_start_makes_the_store_and_can_be_listed(make_serving: Callable[..., Any]) -> None:
@@ -344,6 +377,23 @@ def test_who_is_let_in_and_shut_out_is_written_to_the_audit(tmp_path: Path) -> N
         assert audit.verify(connection) is None
 
 
+def test_a_county_put_in_force_is_written_to_the_audit(tmp_path: Path) -> None:
+    county, data = tmp_path / "county", ["--data", str(tmp_path / "data")]
+    shutil.copytree(ROOT / "examples" / "anping", county)
+
+    def run(*arguments: str) -> str:
+        done = CliRunner().invoke(root, [*arguments, *data])
+        assert done.exit_code == 0, done.output
+        return done.output.strip()
+
+    run("token", "create", "--role", "admin")
+    assert run("county", "apply", str(county)) == "in force from position 1"
+    assert run("county", "apply", str(county)) == "already in force"
+    digest = run("county", "check", str(county)).splitlines()[-1].split()[1].rstrip(",")
+    (entry,) = [one for one in json.loads(run("audit", "list", "--json")) if one["action"] == "county.apply"]
+    assert (entry["actor"], entry["subject"], entry["detail"]) == ("cli", "anping", {"digest": digest, "position": 1})
+
+
 def test_lists_stand_in_columns_whatever_the_names(tmp_path: Path) -> None:
     data = ["--data", str(tmp_path / "data")]
     names = ["wangjun", "王军", "安平县平安建设办公室值班人员一号二号三号"]
@@ -376,3 +426,24 @@ def test_the_audit_is_listed_the_newest_last_and_holds_no_number(tmp_path: Path)
     assert run("audit", "list", "--since", "2999-01-01T00:00:00+08:00") == "no entries"
     assert len(run("audit", "list", "--since", last["at"]).splitlines()) >= 1
     assert "2026-10-20T08:00:00+08:00" in run("audit", "list", "--since", "noon", code=2)
+
+
+def test_times_are_the_countys_and_a_date_is_its_midnight_there(tmp_path: Path) -> None:
+    def run(*arguments: str, code: int = 0) -> str:
+        done = CliRunner().invoke(root, [*arguments, "--data", str(tmp_path / "data")])
+        assert done.exit_code == code, done.output
+        return done.output.strip()
+
+    run("token", "create", "--role", "ops", "--days", "1")
+    store = Store(load_settings({}, {"data": str(tmp_path / "data")}))
+    for hour, subject in ((15, "the-day-before"), (16, "at-midnight")):  # in UTC; midnight of the 28th is at 16:00
+        with writing(store.engine) as connection:
+            at = parse_time(f"2999-11-27T{hour}:00:00Z")
+            audit.append(connection, at=at, actor="cli", action="token.revoke", subject=subject)
+    (line,) = run("audit", "list", "--since", "2999-11-28").splitlines()
+    assert line.startswith("2999-11-28T00:00:00+08:00  cli  token.revoke  at-midnight")
+    (entry,) = json.loads(run("audit", "list", "--since", "2999-11-28", "--json"))
+    assert entry["at"] == "2999-11-28T00:00:00+08:00"
+    assert "2026-10-20" in run("audit", "list", "--since", "2026-13-01", code=2)
+    assert "+08:00" in run("token", "list")
+    assert json.loads(run("stats", "--from", "2026-11-28", "--to", "2026-11-29", "--json")) == {"rows": []}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from schemas.times import HOUR
+from schemas.times import HOUR, parse_time
 from tests.town import Town
 
 FEUD = "大邵村张家和李家为宅基地吵起来了，村里调解了两次没用"
@@ -68,6 +68,28 @@ def test_whatever_revised_a_decision_the_timeline_says_when(town: Town) -> None:
     assert {entry["cause"] for entry in decided} == {"tip", "late_tip", "relabel"}
     assert {entry["at"] for entry in decided if entry["cause"] == "late_tip"} == {late["received_at"]}
     assert {entry["at"] for entry in decided if entry["cause"] == "relabel"} == {corrected["at"]}
+
+
+def test_the_timeline_is_in_order_of_time(town: Town) -> None:
+    first, _ = two(town)
+    name = first["incident_id"]
+    town.ahead += HOUR
+    (taken,) = town.claim(town.incident(name)["assignment"]["station"])
+    town.move(taken, "acknowledge")
+    town.ahead += HOUR
+    town.tip(FEUD, source="wechat:xiliangwa-4")
+    town.ahead += HOUR
+    town.correct(name, "relabel", category="theft", subtype="other")
+    town.work()
+    timeline = town.incident(name)["timeline"]
+    times = [parse_time(entry["at"]) for entry in timeline]
+    assert times == sorted(times)
+    said = [entry.get("cause") or entry["kind"] for entry in timeline]
+    order = [said.index(what) for what in ("tip", "dispatched", "acknowledged", "late_tip", "corrected", "relabel")]
+    assert order == sorted(order), said
+    # Of one moment the cause comes first, and the work keeps its numbers.
+    numbers = [entry["number"] for entry in timeline if entry["kind"] != "decided"]
+    assert numbers == sorted(numbers)
 
 
 def test_opposite_merges_at_once_leave_one_incident_with_all_tips(town: Town) -> None:

@@ -426,6 +426,31 @@ def test_workers_come_and_go_under_load_and_sigterm_repeats_nothing(lab: Lab) ->
     assert (workers[0].stop(), sink.stop()) == (0, 0)
 
 
+@pytest.mark.parametrize("away", ["kill", "pause"])
+def test_a_worker_that_is_stopped_while_the_broker_is_away_says_a_line_at_most(lab: Lab, away: str) -> None:
+    lab.topics()
+    worker = lab.worker()
+    lab.produce(tips(20, "anping"), "anping")
+    sink = lab.sink()
+    lab.wait_for_tips(20)
+    getattr(lab.broker, away)()
+    try:
+        began = time.monotonic()
+        assert (worker.stop(), sink.stop()) == (0, 0)
+        assert time.monotonic() - began < 20
+    finally:
+        if away == "pause":
+            lab.broker.resume()
+        else:
+            lab.broker.start()
+    for child in (worker, sink):
+        said = child.log.read_text("utf-8")
+        assert "Traceback" not in said, said
+        assert not any(line.startswith((" ", "+-")) for line in said.splitlines()), said
+    # None where the broker went at a moment when nothing was asked of it.
+    assert len([line for line in worker.log.read_text("utf-8").splitlines() if "stopped while" in line]) <= 1, worker.tail()
+
+
 def test_a_gateway_accepts_while_broker_and_database_are_away_and_its_spool_goes_on(lab: Lab) -> None:
     def posted(url: str, count: int, begin: int = 0) -> list[tuple[int, dict[str, Any]]]:
         return [lab.post(url, {"text": f"西两洼村口第{n}根电线杆歪了", "source": "wechat:a", "message_id": str(n)}) for n in range(begin, begin + count)]

@@ -6,6 +6,8 @@ import base64
 import hashlib
 import hmac
 import json
+import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -19,6 +21,7 @@ import pytest
 
 from producers.hooks import Secret
 from producers.webhook_standard import key_of
+from tests.certificates import make_certificate
 from tests.crowd import settle
 from tests.ports import free_port
 from tests.waiting import until
@@ -31,7 +34,8 @@ FIRE = {"text": "大邵村东头柴火垛着了，离房子就十来米，快来
 class Receiver:
     """Somebody else's server: keeps what it is sent, answers as told."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: tuple[str, str] | None = None) -> None:
+        """`tls`: files of a certificate and its key."""
         self.got: list[tuple[str, dict[str, str], bytes]] = []
         #: Statuses of the next answers, by path; then 204.
         self.answers: dict[str, list[int]] = {}
@@ -55,7 +59,11 @@ class Receiver:
                 """Nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
@@ -203,6 +211,75 @@ def test_a_rotation_beside_it_needs_no_restart(served: Served, receiver: Receive
     assert "does not open" in tipline(served, "webhook", "list")
     with Client(served, make_token(served.data, "ops")) as ops:
         assert b"tipline_webhooks_unopened 1.0" in ops.get("/metrics").body
+
+
+def test_a_private_authority_is_trusted_where_it_is_named(tmp_path: Path) -> None:
+    mine, other = make_certificate(tmp_path / "mine", "127.0.0.1"), make_certificate(tmp_path / "other", "station.example")
+    authorities = tmp_path / "ca.pem"
+    authorities.write_text("".join(Path(cert).read_text("utf-8") for cert, _ in (mine, other)), "utf-8")
+    trusted, misnamed, served = Receiver(mine), Receiver(other), Served(tmp_path / "data", port=free_port())
+    try:
+        served.start()
+        webhook(served, "station", STATION, "--url", f"{trusted.url}/station")
+        with Client(served, make_token(served.data, "intake", source="wechat:a")) as door:
+            assert door.send("/v1/tips", {**FIRE, "message_id": "m-1"}).status == 202
+        until(lambda: "name the authority that signed it with TIPLINE_WEBHOOK_CA" in served.log_end())
+        assert trusted.got == [] and "127.0.0.1" not in served.log_end().partition("does not take its events")[2]
+        served.stop()
+        served.start({"TIPLINE_WEBHOOK_CA": str(authorities)})
+        until(lambda: trusted.at("/station"))
+        webhook(served, "station", STATION, "--url", f"{misnamed.url}/station", "--replace")
+        take(served)
+        until(lambda: "its certificate is for another name" in served.log_end())
+        assert misnamed.got == []
+    finally:
+        served.close()
+        trusted.close()
+        misnamed.close()
+
+
+def test_authorities_that_are_none_stop_the_start(tmp_path: Path) -> None:
+    named = tmp_path / "ca.pem"
+    command = [sys.executable, "-m", "tipline", "serve", "--port", "0", "--data", str(tmp_path / "data")]
+    for words in ("No such file", "holds no certificate"):
+        environ = {**os.environ, "TIPLINE_WEBHOOK_CA": str(named)}
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 2 and words in done.stderr and f"TIPLINE_WEBHOOK_CA {named}" in done.stderr, done.stderr
+        named.write_text("minutes of the meeting", "utf-8")
+
+
+def test_a_restored_copy_calls_nobody_until_it_is_told_to(served: Served, receiver: Receiver, tmp_path: Path) -> None:
+    secret = webhook(served, "station", STATION, "--url", f"{receiver.url}/station")
+    webhook(served, "standard", "partner:water", "--url", f"{receiver.url}/partner")
+    group = webhook(served, "telegram", "telegram:anping-1", "--url", receiver.url, "--bot-token", BOT)
+    report(served, group)
+    until(lambda: receiver.at("/station") and receiver.at("/partner") and receiver.at(IN_GROUP))
+    assert "paused" not in tipline(served, "doctor") + tipline(served, "webhook", "list")
+    tipline(served, "backup", str(tmp_path / "copy"), "--with-keys")
+    assert served.stop() == 0
+    before = len(receiver.got)
+    copy = Served(tmp_path / "restored", port=free_port())
+    assert f"tipline webhook resume --data {copy.data}" in tipline(copy, "restore", str(tmp_path / "copy"))
+    copy.start()
+    try:
+        assert "outgoing webhooks are paused" in (tmp_path / "restored.log").read_text("utf-8")
+        assert f"tipline webhook resume --data {copy.data}" in tipline(copy, "doctor")
+        message = {"message_id": 78, "chat": {"id": -100500}, "date": int(time.time()), "text": "马店村口井盖丢了"}
+        with Client(copy, "") as anybody:  # who calls us is let in
+            headers = {"x-telegram-bot-api-secret-token": group}
+            assert anybody.send("/v1/webhooks/telegram/telegram:anping-1", {"update_id": 2, "message": message}, headers).status == 200
+        settle(copy)
+        take(copy)
+        # Each command takes longer than the outbox rests: what was to be told would have been by now.
+        webhook(copy, "standard", "partner:power", "--url", f"{receiver.url}/power")
+        assert "paused" in tipline(copy, "webhook", "list") and len(receiver.got) == before
+        assert "resumed" in tipline(copy, "webhook", "resume")
+        until(lambda: [one for one in receiver.at("/station") if one["type"] == "assignment.acknowledged"])
+        until(lambda: [one for one in receiver.at("/partner") if one["data"]["status"] == "in_work"])
+        assert all(signed(secret, headers, body) for path, headers, body in receiver.got if path == "/station")
+        assert "not paused" in tipline(copy, "webhook", "resume") and "each opens" in tipline(copy, "doctor")
+    finally:
+        copy.close()
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ from streams.embedded.runtime import BadInput
 from streams.ports import Principal, Row
 from streams.stages.county import Outlines
 from streams.stages.cues import ruled, urgency
+from tests.certificates import make_certificate
 from tests.pages_made import Answer, Browser, House, field, living, login_path
 from tests.town import Town
 from tipline.apply import put_in_force
@@ -209,26 +210,7 @@ def test_the_cookie_and_the_end_of_a_session(house: House) -> None:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """PEM files of a certificate for 127.0.0.1, signed by itself, and its key."""
-    from datetime import UTC, datetime, timedelta
-    from ipaddress import IPv4Address
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - timedelta(days=1), now + timedelta(days=2))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    folder = tmp_path_factory.mktemp("tls")
-    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return str(folder / "cert.pem"), str(folder / "key.pem")
+    return make_certificate(tmp_path_factory.mktemp("tls"), "127.0.0.1")
 
 
 def test_served_by_tls(certificate: tuple[str, str], tmp_path: Path) -> None:
@@ -259,6 +241,25 @@ def test_submit_trusts_the_authority_that_it_is_given(certificate: tuple[str, st
         for more, environ in (["--ca", certificate[0]], {}), ([], {"TIPLINE_CA": certificate[0]}):
             done = CliRunner().invoke(root, [*sent, *more], env=environ)
             assert done.exit_code == 0 and "1 accepted" in done.output, done.output
+
+
+@pytest.mark.parametrize(
+    ("names", "days", "said"),
+    [
+        (("tips.example", "10.0.0.7"), 2, ("is for tips.example, 10.0.0.7, not for 127.0.0.1", "https://tips.example:")),
+        (("127.0.0.1",), -1, ("has expired", "Renew it")),
+    ],
+)
+def test_submit_says_what_is_wrong_with_a_certificate(
+    names: tuple[str, ...], days: int, said: tuple[str, ...], tmp_path: Path
+) -> None:
+    cert, key = make_certificate(tmp_path / "tls", *names, days=days)
+    (tmp_path / "one.ndjson").write_text('{"text": "村口路灯不亮", "message_id": "m-1"}\n', "utf-8")
+    with Served(tmp_path / "data", arguments=("--tls-cert", cert, "--tls-key", key)) as served:
+        sent = ["submit", str(tmp_path / "one.ndjson"), "--url", served.url, "--token", "t", "--ca", cert]
+        refused = CliRunner().invoke(root, sent)
+    assert isinstance(refused.exception, Untrusted) and all(words in str(refused.exception) for words in said), refused.exception
+    assert "--ca" not in str(refused.exception)
 
 
 def test_tls_and_proxies_that_do_not_fit_stop_the_start(certificate: tuple[str, str], tmp_path: Path) -> None:
@@ -1007,7 +1008,7 @@ def test_the_audit_is_read_by_act_and_page_by_page(house: House) -> None:
 def test_every_act_of_the_audit_has_its_word() -> None:
     root = Path(str(TEMPLATES)).parents[2]
     sources = [entry.read_text("utf-8") for room in ("tipline", "stations", "producers", "sinks") for entry in (root / room).rglob("*.py")]
-    acts = {act for source in sources for act in re.findall(r'"((?:dead_letter|identity|token|user)\.[a-z]+)"', source)}
+    acts = {act for source in sources for act in re.findall(r'"(county\.apply|(?:dead_letter|identity|token|user)\.[a-z]+)"', source)}
     assert len(acts) > 8 and {act for act in acts if f"act.{act}" not in WORDS} == set()
 
 

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +37,7 @@ from tests.contracts.made import COUNTY, START, anping, decision, ident, revised
 from tests.contracts.office import LIUCHU, MEDIATION, OFFICER, POLICE, Office, station
 from tests.ports import free_port
 from tipline.distributed import _show
-from tipline.outside import post
+from tipline.outside import poster, trusting
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +216,20 @@ def test_if_match_is_required_and_must_fit(office: Office) -> None:
         office.move("a", "start", match=f'"{token}"')
 
 
+@pytest.mark.parametrize("given", [None, "1", '"77"'])
+def test_a_refused_if_match_says_where_the_value_is_from_and_names_none(office: Office, given: str | None) -> None:
+    office.decide(police("a", "a"))
+    body = {"urgent": True, "reason": "x"}
+    with pytest.raises(Rejected) as moved:
+        office.move("a", "note", match=given, text="x")
+    with pytest.raises(Rejected) as corrected:
+        office.incidents.correct(OFFICER, ident("a"), "relabel", body, if_match=given, now=START)
+    for caught, where in ((moved, "/v1/assignments/{id}"), (corrected, "/v1/incidents/{id}")):
+        words = " ".join([str(caught.value), *(one.detail for one in caught.value.mistakes)])
+        assert '"3"' not in words and not re.search(r'"\d', words)
+        assert "read it again" in words if caught.value.status == 412 else f"GET {where}" in words, words
+
+
 def test_no_stale_version_ever_passes_for_a_token(office: Office) -> None:
     office.decide(police("a", "a"))
     used: set[str] = {'"1"'}
@@ -364,6 +379,23 @@ def test_restricted_items_stay_among_the_restricted(office: Office) -> None:
         office.move("a", "return", reason="属地不符")
     office.tick(START + 3 * DAY)
     assert (office.row("a")["station"], office.kinds("a")[-1]) == ("drug-county", "overdue")
+
+
+@pytest.mark.parametrize("move", ["return", "transfer"])
+def test_the_county_takes_back_what_came_to_a_restricted_station_by_mistake(office: Office, move: str) -> None:
+    office.decide(police("a", "a"))
+    office.move("a", "transfer", station="drug-county", reason="看错了")
+    with pytest.raises(Rejected) as caught:
+        office.move("a", "transfer", station=POLICE, reason="不是我们的")
+    assert caught.value.status == 422 and "`return`" in caught.value.mistakes[0].detail
+    with refused(404):  # whoever sent it there sees it no more
+        office.move("a", move, by=station(POLICE), reason="发错了", **({"station": POLICE} if move == "transfer" else {}))
+    office.move("a", move, by=OFFICER, reason="发错了", **({"station": POLICE} if move == "transfer" else {}))
+    assert (office.row("a")["station"], office.row("a")["status"]) == (POLICE if move == "transfer" else "county-triage", "open")
+    # What is restricted by its route stays so for the county too.
+    office.decide(police("b", "b", category="safety_hazard", subtype="drug_plant", route_id="restricted-drug", station="drug-county", level="county", position=2))
+    with refused(422):
+        office.move("b", "transfer", by=OFFICER, station=POLICE, reason="x")
 
 
 def test_whoever_hands_an_item_on_is_not_promised_to_read_along(office: Office) -> None:
@@ -1040,7 +1072,7 @@ def test_a_stations_own_system_hears_every_event_once_in_order_and_signed(office
 def test_a_system_that_nobody_serves_is_logged_as_what_it_is(office: Office, caplog: pytest.LogCaptureFixture) -> None:
     office.decide(police("a", "a"))
     hook = Hook(POLICE, f"http://127.0.0.1:{free_port()}/hook?key=s3cret", b"secret")
-    assert outbox(office).hook(office.desk, hook, post) == 0
+    assert outbox(office).hook(office.desk, hook, poster(trusting(""))) == 0
     (told,) = [record.getMessage() for record in caplog.records if record.name == "tipline.stations"]
     assert POLICE in told and "nobody answers (ConnectionRefusedError)" in told
     assert "503" not in told and "s3cret" not in told and "127.0.0.1" not in told

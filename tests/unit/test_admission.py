@@ -58,6 +58,49 @@ FULL: dict[str, Any] = {
 SECRETS = ("13812345678", "138 1234 5678", "6222021234567890123", "13987654321", "李四", "v201")
 
 
+def card_number(first17: str) -> str:
+    """The seventeen digits with the check digit that belongs to them."""
+    return first17 + "10X98765432"[sum(int(digit) * 2 ** (17 - place) for place, digit in enumerate(first17)) % 11]
+
+
+CARD = card_number("13112519800212123")
+
+
+@pytest.mark.parametrize("source", ["hotline:13812345678", "wechat:dashao-13812345678", "wechat:8613812345678", f"bot:{CARD}"])
+def test_a_source_that_is_a_persons_number_is_refused(source: str) -> None:
+    error = refused({"text": "x", "source": source}, FREE)
+    assert error.status == 422 and [one.pointer for one in error.mistakes] == ["/source"]
+    assert "reporter.phone" in error.mistakes[0].detail and not re.search(r"\d{6}", error.mistakes[0].detail)
+    # Whoever made the token answers for its source: what worked goes on working.
+    assert admitted({"text": "x"}, Principal("t", "intake", source=source)).tip.source == source
+
+
+@pytest.mark.parametrize("field", ["message_id", "in_reply_to"])
+@pytest.mark.parametrize("value", [CARD, CARD.lower(), f"case-{CARD}-2", "tel:13812345678", "phone=13812345678", "+86 13812345678", "手机13812345678-1"])
+def test_an_id_that_holds_a_persons_number_is_refused(field: str, value: str) -> None:
+    error = refused({"text": "x", field: value})
+    assert error.status == 422 and [one.pointer for one in error.mistakes] == [f"/{field}"]
+    assert "keyed hash" in error.mistakes[0].detail and not re.search(r"\d{6}", error.mistakes[0].detail)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "20260609051233", "1769817600", "1769817600000", "13812345678", "7461829301847562019", "-1001234567890:77", "5812345678:12",
+        "131125202606090001", card_number("13112520260609000"), CARD[:-1] + ("1" if CARD[-1] == "0" else "0"),
+        card_number("13112519800231123"), card_number("99112519800212123"), "a" + CARD, CARD + "0", "1212-13812345678", "hotel13812345678x",
+        "3f0c1c52-7d8e-5b0a-9f0e-0d6b7a4c1e21", "row-0123456789abcdef0123456789abcdef-2", "62220212345678901234",
+    ],
+)  # fmt: skip
+def test_ordinary_ids_pass(value: str) -> None:
+    assert admitted({"text": "x", "message_id": value, "in_reply_to": value}).tip.message_id == value
+
+
+@pytest.mark.parametrize("source", ["telegram:-1001234567890", "telegram:5812345678", "wecom:1000002", "sensor:20260609051233", "wechat:138123456789", "bot:7461829301847562019"])
+def test_ordinary_sources_pass(source: str) -> None:
+    assert admitted({"text": "x", "source": source}, FREE).tip.source == source
+
+
 def test_nothing_that_identifies_is_left_in_the_record() -> None:
     one = admitted(FULL)
     shown = encode(one.tip).decode() + one.receipt + one.digest.hex() + repr(one.identities)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,25 +50,39 @@ def backup(target: Path, settings: Settings, with_keys: bool) -> None:
 @click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @local
 @click.option("--keys", metavar="FILE", type=_FILE, help="The keys, where the backup was made without them.")
-@click.option("--without-verify", is_flag=True, help="Leave out checking the restored store.")
+@click.option("--without-verify", is_flag=True, help="Leave out checking the restored store: take it with what the check finds.")
 def restore(source: Path, settings: Settings, keys: Path | None, without_verify: bool) -> None:
     """Makes a store of the backup SOURCE in a new or empty --data directory, and checks it as `tipline verify` does. A file
-    that is not what was written stops it. Exit 1 when the check finds something.
+    that is not what was written stops it. Exit 1 when the check finds something; whatever stops it, nothing is left. A restored store calls no station's system
+    and no reporter before `tipline webhook resume`, since the one it is a copy of may be at work.
 
     Example: tipline restore backups/2026-11-24 --data ./restored --keys keys.json
     """
+    from producers.hooks import FILE_NAME
     from tipline.backup import restore as make
     from tipline.commands.verify import check_store, show
+    from tipline.settings import override
     from tipline.store import Store
 
+    def whole(draft: Path) -> bool:
+        store = Store(override(settings, data=str(draft)), create=False)
+        try:
+            # The copy's log may know more than its tables: `serve` decides that at its start.
+            report = check_store(store, allow_lag=True)
+        finally:
+            store.close()
+        show(report)
+        return report.ok
+
+    asked = {} if without_verify else {"whole": whole}
     with bar("restoring", 2) as advance:
-        made = make(source, Path(settings.data), keys=keys, progress=advance)
+        made = make(source, Path(settings.data), keys=keys, progress=advance, **asked)
     click.echo(f"{settings.data}: the store of {made.made_at}")
     if not made.with_keys and keys is None:
         click.echo("the backup holds no keys: put keys.json there before you start `tipline serve`", err=True)
-    if without_verify:
-        return
-    # The copy's log may know more than its tables: `serve` decides that at its start.
-    report = check_store(Store(settings, create=False), allow_lag=True)
-    show(report)
-    sys.exit(0 if report.ok else 1)
+    if FILE_NAME in made.files:
+        click.echo(
+            "its outgoing webhooks are paused. If it takes the old store's place, once that one no longer runs: "
+            f"tipline webhook resume --data {settings.data}",
+            err=True,
+        )

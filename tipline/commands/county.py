@@ -243,7 +243,8 @@ def _print_json(value: Any) -> None:
 @local
 def apply(directory: str, settings: Settings) -> None:
     """Puts a county directory in force by a record in the county's input: tips after it are decided by it, a running `serve`
-    follows within a second. Refused when it drops a station that has open assignments, or an area that they lie in.
+    follows within a second. Refused when it drops a station that has open assignments, or an area that they lie in. That it
+    was put in force, and with which digest, is written to the audit.
 
     Example: tipline county apply examples/anping --data ./data
     """

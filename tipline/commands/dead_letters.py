@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tipline.commands.options import json_option, local
+from tipline.commands.options import json_option, local, offset_of
 
 if TYPE_CHECKING:
     from sinks.dead_letters import DeadLetter
@@ -46,9 +46,10 @@ def list_(settings: Settings, status: str, as_json: bool) -> None:
     if as_json:
         click.echo(orjson.dumps([_plain(letter) for letter in found]).decode())
         return
+    offset = offset_of(store)
     for letter in found:
         click.echo(
-            f"{letter.id}  {format_time(letter.at)}  {letter.topic}/{letter.part}/{letter.position}  {letter.reason}: {letter.detail}  {letter.status}"
+            f"{letter.id}  {format_time(letter.at, offset)}  {letter.topic}/{letter.part}/{letter.position}  {letter.reason}: {letter.detail}  {letter.status}"
         )
     if not found:
         click.echo("no dead letters")

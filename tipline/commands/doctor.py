@@ -78,6 +78,12 @@ def _made(check: Callable[[T], Finding], of: T) -> Finding:
 
 def _no_store(settings: Settings, there: bool) -> Finding:
     """None yet is no fault, but a directory that was named should be there."""
+    from tipline.store import no_directory
+
+    path = Path(settings.data)
+    if path.exists() and not there:
+        words, _, hint = no_directory(path).partition(". ")
+        return Finding("store", "fail", f"{settings.data}: {words}", hint)
     words = "holds no store yet" if there else "there is no such data directory"
     hint = f"`tipline serve --data {settings.data}` makes it; or name another with --data or TIPLINE_DATA"
     lost = not there and settings.data != type(settings)().data
@@ -174,7 +180,9 @@ def _keys(store: Store) -> Finding:
 
 def _webhooks(store: Store) -> Finding:
     from producers.hooks import FILE_NAME, HookFile
+    from tipline.outside import trusting
 
+    trusting(store.settings.webhook_ca)
     path = store.path / FILE_NAME
     if not path.exists():
         return Finding("webhooks", "ok", "none")
@@ -184,6 +192,10 @@ def _webhooks(store: Store) -> Finding:
     if shut := hooks.unopened():
         hint = "put back the keyring that sealed them, or make them anew: tipline webhook add ... --replace"
         return Finding("webhooks", "fail", f"not opened by {store.keyring_path}: {', '.join(shut)}", hint)
+    if hooks.paused():
+        words = f"{len(hooks.listed())}, outgoing ones paused: no station's system and no reporter is told anything"
+        hint = f"once this store is the one that works: tipline webhook resume --data {store.path}"
+        return Finding("webhooks", "warn", words, hint)
     return Finding("webhooks", "ok", f"{len(hooks.listed())}, each opens")
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from streams.ports import Bundle
     from streams.stages.classify import Model
     from tipline.settings import Settings
+    from tipline.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -80,14 +81,30 @@ def home_of(bundles: Sequence[Mapping[str, Any]], station: str | None, home: str
     return str(stations[station])
 
 
-def moment(option: str, value: str | None) -> int | None:
-    """The time that an option names, in ms. Raises UsageError."""
-    from schemas.times import parse_time
+def moment(option: str, value: str | None, settings: Settings) -> int | None:
+    """The time that an option names, in ms; a date is its first moment in the county. Raises UsageError; NoStore for a date
+    where there is none."""
+    import re
+
+    from schemas.times import MINUTE, parse_time
+    from tipline.store import Store
 
     try:
+        if value and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
+            day = parse_time(f"{value}T00:00:00Z")
+            return day - offset_of(Store(settings, create=False)) * MINUTE
         return parse_time(value) if value else None
     except ValueError:
-        raise click.UsageError(f"{option} {value}: write a time with offset, like 2026-10-20T08:00:00+08:00") from None
+        raise click.UsageError(
+            f"{option} {value}: write a date like 2026-10-20, or a time with offset, like 2026-10-20T08:00:00+08:00"
+        ) from None
+
+
+def offset_of(store: Store) -> int:
+    """The offset of the store's county in minutes, which its people's clocks show; the first's where there are several."""
+    from schemas.times import parse_offset
+
+    return parse_offset(store.bundles()[0]["county"]["utc_offset"])
 
 
 def joined(counties: tuple[str, ...]) -> str | None:

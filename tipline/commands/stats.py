@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tipline.commands.options import local, moment
+from tipline.commands.options import local, moment, offset_of
 
 if TYPE_CHECKING:
     from tipline.settings import Settings
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Columns, by commas: category, subtype, area, township, hour, day, hour_of_day, channel, link, station, county; or level alone, of what was settled.",
 )
-@click.option("--from", "start", metavar="TIME", help="Incidents from this time on (RFC 3339); for level: settled from then on.")
+@click.option("--from", "start", metavar="TIME", help="Incidents from this time on (RFC 3339, or a date); for level: settled from then on.")
 @click.option("--to", "end", metavar="TIME", help="... and before this one.")
 @click.option("--format", "format_", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True, help="How to print.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
@@ -31,19 +31,17 @@ def stats(settings: Settings, by: str, start: str | None, end: str | None, forma
     """
     import orjson
 
-    from schemas.times import parse_offset
     from sinks.database import reading
     from sinks.statistics import to_csv
     from stations.status import columns, figures
     from tipline.store import Store
 
-    since, until = moment("--from", start), moment("--to", end)
+    since, until = moment("--from", start, settings), moment("--to", end, settings)
     store = Store(settings, create=False)
     groups = [part.strip() for part in by.split(",") if part.strip()]
     try:
-        offset = parse_offset(store.bundles()[0]["county"]["utc_offset"])
         with reading(store.engine) as connection:
-            rows = figures(connection, groups, from_ms=since, to_ms=until, offset_minutes=offset)
+            rows = figures(connection, groups, from_ms=since, to_ms=until, offset_minutes=offset_of(store))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if as_json or format_ == "json":

@@ -9,7 +9,7 @@ import click
 
 from schemas.vocabulary import ROLES
 from tipline.commands.columns import aligned
-from tipline.commands.options import home_of, json_option, local
+from tipline.commands.options import home_of, json_option, local, offset_of
 
 if TYPE_CHECKING:
     from tipline.settings import Settings
@@ -46,6 +46,7 @@ def create(
     """
     import re
 
+    from producers.admission import telling
     from schemas.times import DAY
     from schemas.vocabulary import Role
     from sinks.audit import append
@@ -62,10 +63,12 @@ def create(
         raise click.UsageError(
             f"--source {source!r}: write it like wechat:xiliangwa-3 (small letters and digits, parts joined by colons)"
         )
+    now = now_ms()
+    if source is not None and (why := telling(source, now)) is not None:
+        raise click.UsageError(f"--source: {why}")
     if home is None and role in ("intake", "hotline", "county"):
         known = ", ".join(str(bundle["county"]["id"]) for bundle in bundles)
         raise click.UsageError(f"--home: name the county that its tips belong to, one of {known}")
-    now = now_ms()
     role_: Role = role  # type: ignore[assignment]  # click.Choice has checked it
     try:
         with writing(store.engine) as connection:
@@ -105,9 +108,9 @@ def list_(settings: Settings, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
         return
-    rows = []
+    rows, offset = [], offset_of(store)
     for one in found:
-        state = "revoked" if one.revoked_at else f"until {format_time(one.expires_at)}" if one.expires_at else "valid"
+        state = "revoked" if one.revoked_at else f"until {format_time(one.expires_at, offset)}" if one.expires_at else "valid"
         rows.append((one.id, one.role, one.source or one.station or "-", state, one.label or ""))
     for line in aligned(rows):
         click.echo(line)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tipline.commands.columns import aligned
-from tipline.commands.options import json_option, local
+from tipline.commands.options import json_option, local, offset_of
 
 if TYPE_CHECKING:
     from producers.hooks import HookFile, Kind, Secret
@@ -70,6 +70,7 @@ def add(  # noqa: PLR0913  # one argument an option
     """
     import re
 
+    from producers.admission import telling
     from producers.hooks import Hook
     from producers.webhooks import CHANNELS
     from tipline.store import Store, entropy, now_ms
@@ -78,6 +79,8 @@ def add(  # noqa: PLR0913  # one argument an option
         raise click.UsageError(
             f"{source!r}: write the source like telegram:anping-1 (small letters and digits, parts joined by colons)"
         )
+    if kind != "station" and (why := telling(source, now_ms())) is not None:
+        raise click.UsageError(f"SOURCE: {why}")
     if kind == "station" and url is None:
         raise click.UsageError("--url: say where the station's system listens")
     given = _reached(kind, _given(kind, secret, aes_key, receive_id), url, bot_token)
@@ -109,18 +112,21 @@ def list_(settings: Settings, as_json: bool) -> None:
     import msgspec
 
     from schemas.times import format_time
+    from tipline.store import Store
 
     file = _kept(settings)
     found = [] if file is None else file.listed()
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
         return
-    rows = []
+    rows, offset = [], offset_of(Store(settings))
     for one in found:
         told = "told" if one.told else "" if one.opens else "does not open with these keys"
-        rows.append((one.kind, one.source, one.county or "-", f"since {format_time(one.created_at)}", told))
+        rows.append((one.kind, one.source, one.county or "-", f"since {format_time(one.created_at, offset)}", told))
     for line in aligned(rows):
         click.echo(line)
+    if file is not None and file.paused():
+        click.echo("outgoing webhooks are paused: `tipline webhook resume` lets them go on", err=True)
 
 
 @webhook.command("remove")
@@ -137,6 +143,36 @@ def remove(kind: Kind, source: str, settings: Settings) -> None:
         click.echo(f"{kind} {source}: there is no such webhook; `tipline webhook list` shows them", err=True)
         sys.exit(1)
     click.echo("removed")
+
+
+@webhook.command("pause")
+@local
+def pause(settings: Settings) -> None:
+    """Tells no station's system and no reporter anything, until `tipline webhook resume`; what would be told waits. Senders
+    that call us are let in as before. A running service obeys at once.
+
+    Example: tipline webhook pause --data ./restored
+    """
+    _set_paused(settings, True, "paused", "paused already")
+
+
+@webhook.command("resume")
+@local
+def resume(settings: Settings) -> None:
+    """Lets the webhooks of a restored or paused store call stations' systems and reporters again, with what they missed. A
+    running service obeys at once. Run it once only the store that takes the old one's place is at work.
+
+    Example: tipline webhook resume --data ./restored
+    """
+    _set_paused(settings, False, "resumed", "not paused")
+
+
+def _set_paused(settings: Settings, paused: bool, done: str, before: str) -> None:
+    file = _kept(settings)
+    if file is None:
+        click.echo("there are no webhooks; `tipline webhook add` makes one", err=True)
+        sys.exit(1)
+    click.echo(done if file.pause(paused) else before)
 
 
 def _kept(settings: Settings) -> HookFile | None:
