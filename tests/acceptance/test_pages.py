@@ -1166,7 +1166,7 @@ def test_reasons_of_rules_are_translated() -> None:
         ruled("设备在线 电量80", "bot"),
     ]
     details = [rule.detail for rule in rules if rule] + [
-        u.detail for text in ("要拿刀砍人", "火已经扑灭了", "逮着一个偷车的") if (u := urgency(text, "theft"))
+        u.detail for text in ("要拿刀砍人", "火已经扑灭了", "逮着一个偷车的", "掉下来一块，没砸着人", "头破那个已送医院") if (u := urgency(text, "theft"))
     ]
     assert details and [d for d in details if f"detail.{d}" not in WORDS] == []
 

@@ -151,7 +151,7 @@ def test_a_device_elsewhere_needs_more_than_the_hour() -> None:
 
 @pytest.mark.parametrize(
     "other",
-    ["另外说个事，卫生室门口水管裂了", "还有一个事，村北两家吵起来了", "5号楼也有味，俺家软管让老鼠啃了", "跟打架的没关系，我车让人划了", "又一处，不是刚才那个", "迎宾路口又碰一起，跟刚才那车不是一码事"],
+    ["我们那儿的线也刮下来了，没打火", "俺们西辛也丢羊了，两只", "隔壁烟酒店也进人了", "西门外头也缺一个盖", "又一对儿，为机耕路", "看热闹的两辆又追尾了", "昨天是骨科的,今天是我", "不是宏远啊，别搞混", "另外说个事，卫生室门口水管裂了", "还有一个事，村北两家吵起来了", "5号楼也有味，俺家软管让老鼠啃了", "跟打架的没关系，我车让人划了", "又一处，不是刚才那个", "迎宾路口又碰一起，跟刚才那车不是一码事"],
 )
 def test_what_is_said_to_be_another_is(other: str) -> None:
     first, later = traits("3号楼有煤气味，楼道里呛人", reporter="a"), traits(other, 10, reporter="a")
@@ -186,6 +186,23 @@ def test_colours_and_makes_tell_things_apart(one: str, other: str, colours: int,
     values = dict(zip(pair.FEATURES, pair.features(_nothing(), traits(one), traits(other, 5)), strict=True))
     assert values["colours_same"] - values["colours_apart"] == colours
     assert values["makes_same"] - values["makes_apart"] == makes
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "feature"),
+    [
+        ("大集上手机让人摸了", "卖布那边我婆婆六百块钱没了", "loot_apart"),
+        ("急诊有人打大夫，输液架子都抡起来了", "挂号加塞的吵起来了，没动手", "fight_apart"),
+        ("骑车的腿骨折了", "俩车剐了，没人受伤", "hurt_apart"),
+    ],
+)
+def test_what_was_taken_and_how_far_it_went_tell_apart(one: str, other: str, feature: str) -> None:
+    def told(a: str, b: str) -> float:
+        row = pair.features(_nothing(), traits(a), traits(b, 9))
+        return row[pair.FEATURES.index(feature)]
+
+    assert told(one, other) == told(other, one) > 0
+    assert told(one, one) == told(other, other) == told(one, "来人了") == 0
 
 
 def test_another_sum_is_another_victim_of_a_script() -> None:
