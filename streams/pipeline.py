@@ -257,7 +257,9 @@ class Fold:
         if placed.best is not None and placed.best[0] in incident.tips:
             how = "is a reply to" if placed.best[0] == remembered.answers else "tells of the same incident as"
             reasons.append(Reason("group", f"p={placed.best[1]:.2f}", f"{how} tip {placed.best[0]}"))
-        elif incident.link != "new" and len(incident.tips) == 1:
+        elif len(incident.tips) > 1:
+            reasons.append(Reason("group", "", "tells of the same incident as others of it together"))
+        elif incident.link != "new":
             reasons.append(Reason(incident.link, placed.link_cue, f"see incident {incident.link_to}"))
         draft = self._draft(position, facts, incident, reasons)
         self._fresh[tip.tip_id] = draft

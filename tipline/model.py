@@ -8,6 +8,7 @@ from pathlib import Path
 
 from schemas.errors import TiplineError
 from streams.stages.classify import Model
+from streams.stages.group import checked
 
 
 class BadModel(TiplineError):
@@ -31,6 +32,8 @@ def load_model() -> Model:
 def read_model(path: Path) -> Model:
     """A model from a file. Raises BadModel."""
     try:
-        return Model(path.read_bytes())
+        model = Model(path.read_bytes())
+        checked(model.pair_weights)
+        return model
     except (OSError, ValueError) as error:
         raise BadModel(f"{path}: {error}") from None

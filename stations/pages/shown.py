@@ -308,6 +308,8 @@ class Shown:
             return self.t("why.time", time=self.time(cue))
         if kind == "hint":
             return self.t("why.hint", category=self.word("category", cue))
+        if kind == "group" and not cue:
+            return self.t("why.together")
         if kind == "group" and detail.startswith("is a reply to"):
             return self.t("why.reply", cue=self._cue(cue))
         if kind == "incident":

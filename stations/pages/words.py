@@ -621,6 +621,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "why.clamped": ("报送的时间不合理，已按收到时间修正", "the time given is implausible and was set by the receipt"),
     "why.normalise": ("是转发的消息", "a forwarded message"),
     "why.group": ("与另一条线索说的是同一件事（把握 {cue}）", "tells of the same incident as another tip ({cue} sure)"),
+    "why.together": ("与本事件的几条线索合起来看是同一件事", "tells of the same incident as others of it together"),
     "why.reply": ("是对另一条线索的回复（把握 {cue}）", "is a reply to another tip ({cue} sure)"),
     "why.cc.rule": ("按规则抄送{station}", "{station} reads along: the rule says so"),
     "why.cc.area": ("也可能在{area}，抄送{station}", "{station} reads along: it may be in {area} too"),

@@ -60,7 +60,7 @@ _NO_THREAT = re.compile(
 #: Somebody's life, now. A call for help alone says too little.
 _LIFE = re.compile(
     r"叫不醒|不动弹|没意识|昏迷不醒|不省人事|没呼吸|不喘气|吐白沫|救命(?!钱|之恩|恩|药|稻草|通道|[啊呀]*(?:作业|考试|这[狗猫]))|快来救|救人啊|快叫(?:救护车|120|消防|119)"
-    r"|头破血流|见血了|(?:打|砍|捅|砸)(?:得|的|到)?.{0,3}(?:昏了|昏过去|晕了|晕过去|满脸(?:都|是|都是)?血|满头(?:都|是|都是)?血|出血|流血)|\bfight\w* with (?:an? )?(?:knife|knives|axe)|\bstabb(?:ed|ing)"
+    r"|头破血流|见血了|(?:打|砍|捅|砸)(?:得|的|到)?.{0,3}(?:昏了|昏过去|晕了|晕过去|满脸(?:都|是|都是)?血|满头(?:都|是|都是)?血|出血|流血)|\bfight\w* with (?:an? )?(?:knife|knives|axes?|sticks?|bats?|shovels?|spades?|bottles?|pipes?)|\bstabb(?:ed|ing)"
     r"|发生(?:了)?(?:火灾|爆炸)|\bon fire\b|\b(?:is|are|keeps?) (?:beating|strangling|choking|stabbing) (?:me|her|him|his|my|the)\b"
     r"|(?:着火了|起火了|着起来了|烧起来了|火越烧越大).{0,20}(?:快|赶紧|救|来人)|(?:正|还|正在|还在)(?:烧着|往上窜|往外窜)"
 )
@@ -92,6 +92,9 @@ _UNHURT = re.compile(
     r"(?:暂|尚|现场|均)?无(?:人员|人)?(?:受伤|伤亡)|没(?:有)?(?:砸|伤|碰|撞|刮)(?:着|到)人|人(?:都|倒)?没(?:啥)?事|没(?:有)?人受伤|没伤人|人没(?:受)?伤"
     r"|\b(?:nobody|no one|no-one)(?: was| is|'s)? (?:hurt|injured)|\bno injuries"
 )
+#: Without one of these the two need not be looked for in a long text.
+_OF_HARM = ("没", "无", "no")
+_OF_CARE = ("医", "救护车", "缝", "疫苗")
 _NOT_UNHURT = re.compile(r"火|烟|燃|着了|烧|气|睡着|醉|刀|还在|继续|困|\b(?:fire|burning|smoke|gas|knife|drunk)\b")
 #: Who was hurt is in a doctor's hands; and what says that somebody is not yet, or is no patient.
 _CARED_FOR = re.compile(
@@ -148,23 +151,25 @@ def urgency(text: str, category: Category) -> Urgency | None:
     if threat and not _NO_THREAT.search(text) and not over:
         return Urgency(True, threat.group(), "a threat or a weapon")
     if not over and not _TOLD.search(text):
-        for cue, detail in ((_LIFE, "somebody's life, now"), (_MONEY, "the bank may still hold the money")):
-            match = cue.search(text)
-            if match:
-                return Urgency(True, match.group(), detail)
+        match = _LIFE.search(text)
+        if match:
+            return Urgency(True, match.group(), "somebody's life, now")
+        match = _MONEY.search(text) if "刚" in text or "分钟" in text else None
+        if match:
+            return Urgency(True, match.group(), "the bank may still hold the money")
         match = _HELD.search(text) if category in ("theft", "fraud") and not _NOT_HELD.search(text) else None
         if match:
             return Urgency(True, match.group(), "a suspect is held, or still there")
     if over and not threat and not _NOT_OVER.search(text):
         return Urgency(False, over.group(), "the text says that it is over")
     if not threat:
-        unhurt = _UNHURT.search(text)
+        unhurt = _UNHURT.search(text) if any(map(text.__contains__, _OF_HARM)) else None
         if unhurt and not _NOT_UNHURT.search(text):
             return Urgency(False, unhurt.group(), "nobody is hurt")
-        cared_for = _CARED_FOR.search(text)
+        cared_for = _CARED_FOR.search(text) if any(map(text.__contains__, _OF_CARE)) else None
         if cared_for and not _NOT_CARED_FOR.search(text):
             return Urgency(False, cared_for.group(), "who was hurt is being cared for")
-    jam = _JAM.search(text)
+    jam = _JAM.search(text) if "堵" in text else None
     if jam and not _NO_JAM.search(text):
         return Urgency(False, jam.group(), "a jam, and nobody hurt is told")
     return None

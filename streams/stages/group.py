@@ -64,6 +64,8 @@ _SCRIPT_LENGTH: Final = 12
 #: Two parts of a component join when the log-odds of their pairs are on average at least this (in thousandths).
 AVERAGE: Final = -1000
 _FORBIDDEN: Final = -(10**9)
+#: A score that speaks neither for nor against.
+_NEITHER: Final = 0.5
 #: Log-odds of a score in ten thousandths, in thousandths; a score says no more than 0.02 or 0.98.
 _ODDS: Final = tuple(round(1000 * math.log(p / (1 - p))) for n in range(10_001) for p in [min(max(n / 10_000, 0.02), 0.98)])
 _NO_SCORES: Final[dict[str, float]] = {}
@@ -143,7 +145,7 @@ class Groups:
     """The memory of grouping for one county."""
 
     def __init__(self, weights: pair.Weights, thresholds: Thresholds) -> None:
-        self._weights = _checked(weights)
+        self._weights = checked(weights)
         self.thresholds = thresholds
         #: All tips remembered: those of the last days with their traits.
         self.tips: dict[str, Remembered] = {}
@@ -160,13 +162,15 @@ class Groups:
         self._scores: dict[str, dict[str, float]] = {}
         self._must: dict[str, set[str]] = {}
         self._cannot: dict[str, set[str]] = {}
+        #: Tips that a person's merge brought together.
+        self._merged_by_hand: set[str] = set()
         self._hot: deque[Traits] = deque()
         self._kept: deque[str] = deque()
         self.newest = 0
 
     def use(self, weights: pair.Weights) -> None:
         """Puts a model's weights in force for pairs looked at from now on; edges stay as they were found."""
-        self._weights = _checked(weights)
+        self._weights = checked(weights)
         self._scores.clear()
 
     # --- a new tip ----------------------------------------------------------------------------------------------------
@@ -270,14 +274,6 @@ class Groups:
                 found[other.incident] = score
         return sorted(found.items(), key=lambda item: (-item[1], item[0]))[:most]
 
-    def _score(self, a: Traits, b: Traits) -> float:
-        """Score of a pair; below zero where a gate forbids it."""
-        score = self._scores.get(a.tip_id, _NO_SCORES).get(b.tip_id)
-        if score is None:
-            score = self._looked_at(a, b)
-            self._keep(a, b, score)
-        return score
-
     def _drawn(self, a: Traits, b: Traits) -> float:
         """Score of the edge between two tips; below zero where there is none: a gate forbids it or nothing particular speaks for it."""
         if pair.forbidden(a, b) or not pair.particular(a, b):
@@ -285,6 +281,9 @@ class Groups:
         return round(pair.score(self._weights, a, b), 4)
 
     def _looked_at(self, a: Traits, b: Traits) -> float:
+        """Score of two tips that others connect: edge or none."""
+        if (pair.goes_on(a) or pair.goes_on(b)) and not pair.answered(a, b):
+            return _NEITHER  # Such a reply speaks of what it answers; of the rest it says nothing.
         return -1.0 if pair.forbidden(a, b) else round(pair.score(self._weights, a, b), 4)
 
     def _keep(self, a: Traits, b: Traits, score: float) -> None:
@@ -293,15 +292,14 @@ class Groups:
 
     def _odds(self, a: str, b: str) -> int:
         """Log-odds of a pair in thousandths, within bounds; whole numbers, so that sums do not depend on order."""
-        one, other = self.tips[a], self.tips[b]
-        if not isinstance(one, Traits) or not isinstance(other, Traits):
-            return 0  # Too long ago to be compared: nothing speaks for or against.
-        score = self._score(one, other)
-        if (pair.bare(one) or pair.bare(other)) and not pair.answered(one, other):
-            return 0  # It speaks of what it answers, and to nobody else.
-        if score < 0:
-            return _FORBIDDEN
-        return _ODDS[round(score * 10_000)]
+        score = self._scores.get(a, _NO_SCORES).get(b)
+        if score is None:
+            one, other = self.tips[a], self.tips[b]
+            if not isinstance(one, Traits) or not isinstance(other, Traits):
+                return 0  # Too long ago to be compared: nothing speaks for or against.
+            score = self._looked_at(one, other)
+            self._keep(one, other, score)
+        return _FORBIDDEN if score < 0 else _ODDS[round(score * 10_000)]
 
     def near(self, tip: Traits) -> list[Traits]:
         """The remembered tips that a tip is compared with."""
@@ -475,7 +473,7 @@ class Groups:
             return False
         if self._cannot and any(not self._cannot.get(t, set()).isdisjoint(other) for t in one):
             return False
-        if any(t in self._must for part in (one, other) for t in part):
+        if not self._merged_by_hand.isdisjoint(one) or not self._merged_by_hand.isdisjoint(other):
             return True  # A person said that what looks apart is one: an edge to any of it is enough.
         return not averaged or sum(self._odds(a, b) for a in one for b in other) >= AVERAGE * len(one) * len(other)
 
@@ -590,6 +588,7 @@ class Groups:
                 self._cannot.get(a, set()).discard(b)
                 self._cannot.get(b, set()).discard(a)
         self._bind(min(gone), min(into))
+        self._merged_by_hand.update(gone, into)
         # What a person saw as one stays one, whatever its edges say.
         for side in (sorted(gone), sorted(into)):
             for a, b in pairwise(side):
@@ -632,6 +631,7 @@ class Groups:
             if not named:
                 del self._named[name]
         self._must.pop(tip.tip_id, None)
+        self._merged_by_hand.discard(tip.tip_id)
         self._cannot.pop(tip.tip_id, None)
         incident = self.incidents.get(tip.incident)
         if incident is not None and tip.tip_id in incident.tips:
@@ -648,7 +648,7 @@ def _uuid5(name: str) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def _checked(weights: pair.Weights) -> pair.Weights:
+def checked(weights: pair.Weights) -> pair.Weights:
     """Raises ValueError for weights that were learned for other features: scores would mean nothing."""
     if len(weights.features) != len(pair.FEATURES) + 1 or len(weights.concepts) != CONCEPTS:
         raise ValueError(

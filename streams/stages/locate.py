@@ -30,6 +30,7 @@ _PERSON = re.compile(r"人|籍|村民|居民|媳妇|亲戚|姓|的(?:小伙|后�
 _COMES_FROM = re.compile(r"(?:我|俺|咱|他|她|人家|对方|媳妇|司机|[男女]的|[一俩仨]个?)们?(?:家|本人)?(?:都|就)?(?:是|住|从)$")
 #: `不是沙窝村` - but `是不是沙窝村` and `不是沙窝村吗` ask.
 _DENIED = re.compile(r"(?<!是)(?:不是|不在|并非|没在)(?:在|咱|俺们?|我们)?$")
+_DENIALS = ("不是", "不在", "并非", "没在")
 _ASKS = re.compile(r"[^,。;!\s]{0,4}[吗吧么嘛?]")
 _TOWARDS = ("去", "往", "向", "进", "从", "到")
 _THERE = ("在", "于")
@@ -39,6 +40,8 @@ _GIVEN, _POINT, _SOURCE = 1.0, 0.98, 0.5
 _PLAIN = 0.9
 _SUPPORT, _ASIDE, _LOCATIVE = 0.05, 0.2, 0.1
 _MAX_CUE = 200
+#: A text that names more places than this is a list; it is read so far.
+_MOST_HITS = 64
 #: What is said of a path that the channel gave and the county does not have.
 UNKNOWN_AREA = "area is none of this county's, and is read as words"
 
@@ -296,6 +299,7 @@ def _others(county: County, near: Sequence[Near], own: str) -> list[str]:
 def _scan(county: County, text: str) -> tuple[list[_Hit], list[str]]:
     """The names in a text, in order, and the strings to remember as places."""
     lowered = text.lower()
+    denies = any(map(lowered.__contains__, _DENIALS))
     hits: list[_Hit] = []
     mentions: list[str] = []
     names, township, township_end = county.names, "", -1
@@ -317,9 +321,11 @@ def _scan(county: County, text: str) -> tuple[list[_Hit], list[str]]:
             continue  # 大子文镇沙窝村: a village of that township which is not listed, not the listed one elsewhere.
         if len(name.targets) == 1 and county.areas[name.targets[0]].level == "township" and name.zone is None:
             township, township_end = name.targets[0], end
-        if _DENIED.search(lowered, max(0, start - 6), start) and not _ASKS.match(lowered, end):
+        if denies and _DENIED.search(lowered, max(0, start - 6), start) and not _ASKS.match(lowered, end):
             continue
         hits.append(_Hit(word, name.targets, _score(name, lowered, start, end), name.zone))
+        if len(hits) == _MOST_HITS:
+            break
     return hits, mentions if len(mentions) < 2 else _once(mentions)
 
 

@@ -100,8 +100,10 @@ _FRAUD, _THEFT, _DISPUTE = [CATEGORIES.index(category) for category in ("fraud",
 _ALIKE = 0.4
 #: From this confidence on one person's words of two categories are likely of two things.
 _SAID_SURELY = 0.85
+#: Texts shorter than this are a word or two about what was said before.
+_WORD_OR_TWO: Final = 8
 #: From this confidence on two categories are taken at their word, when they agree on no more than this ...
-_SURE = 0.9
+_SURE = 0.85
 _FAIRLY_SURE = 0.7
 _LITTLE = 0.15
 #: ... and neither text is contained in the other by this share.
@@ -141,7 +143,7 @@ def forbidden(a: Traits, b: Traits) -> bool:
         return True
     if answered(a, b):
         return False  # `not in Xiwa, in Dongwa` names another village and corrects what it answers.
-    if villages_apart(a, b):
+    if goes_on(a) or goes_on(b) or villages_apart(a, b):
         return True
     if a.lat is not None and b.lat is not None and kilometres(a, b) > _FAR_KM:
         return True
@@ -173,6 +175,11 @@ def answered(a: Traits, b: Traits) -> bool:
 def bare(tip: Traits) -> bool:
     """Whether a tip is a reply of few words: what it says it says of the message that it answers."""
     return tip.answers is not None and tip.length < SHORT
+
+
+def goes_on(tip: Traits) -> bool:
+    """Whether a tip is a reply of few words that goes on with what it answers: it is drawn to nothing else."""
+    return bare(tip) and not tip.another and tip.subtype not in NO_ACTION
 
 
 def again(a: Traits, b: Traits) -> bool:
@@ -213,10 +220,13 @@ def kinds_apart(a: Traits, b: Traits) -> bool:
     """Whether two tips surely tell of different kinds of thing: a quarrel and a pit at one place are two incidents, and
     publicity or the noise of a group is no report of either.
 
-    Additions, one person's own and a text that holds the other are left to the score.
+    Additions, what goes on with one person's own and a text that holds the other are left to the score: a volunteer who tells
+    of a thief, a fire and a quarrel within the hour tells of three things.
     """
     idle_a, idle_b = a.subtype in NO_ACTION, b.subtype in NO_ACTION
-    if (a.category == b.category and idle_a == idle_b) or reporter_same(a, b) or a.follow_up or b.follow_up:
+    if (a.category == b.category and idle_a == idle_b) or a.follow_up or b.follow_up:
+        return False
+    if reporter_same(a, b) and (a.progress or b.progress or min(a.length, b.length) < _WORD_OR_TWO):
         return False
     if min(a.confidence, b.confidence) < (_FAIRLY_SURE if idle_a != idle_b else _SURE):
         return False

@@ -45,7 +45,7 @@ PROGRESS: Final = re.compile(
 _NUMBER = "(?:[0-9]{1,3}|[一二三四五六七八九十]{1,3})"
 #: Tells of one more of a kind that is known: another victim, another day.
 ANOTHER: Final = re.compile(
-    rf"今天又|今儿又|又(?:撬|偷|丢|让人|被|有人|有一|来了个|出了|骗|一个|是(?:那|电|偷|他))|也(?:让人|被|丢|少了|有一|有个|有人|进了?(?:人|贼)|是这|中招|收|接到|骗|没了|着了|给|空了|不见)|(?:这边|我家|俺家|俺们|我们)也|这回是|另(?:一|外一)|不是(?:同一|一回|一码)|别的|第二(?:个|起|家|回)|(?:昨天|昨儿|刚才).{{1,14}}(?:今天|今儿|今早|这会儿)?又|昨(?:天|儿个?|晚).{{0,3}}{_NUMBER}号.{{0,6}}今(?:天|儿).{{0,3}}{_NUMBER}号|今(?:天|儿)是?{_NUMBER}号.{{0,6}}昨(?:天|儿个?|晚).{{0,3}}{_NUMBER}号|上回|上次|上周|\b(?:another|again|(?:me|mine|stolen|gone|cheated|scammed) too)\b"
+    rf"今天又|今儿又|又(?:撬|偷|丢|让人|被|有人|有一|来了个|出了|骗|一个|是(?:那|电|偷|他))|也(?:让人|被|丢|少了|有一|有个|有人|进了?(?:人|贼)|是这|中招|收|接到|骗|没了|着了|给|空了|不见)|(?:这边|我家|俺家|俺们|我们)也|也.{{1,4}}(?:我家|俺家|我们家|我的|俺的)|^(?:我|俺)?也是[。!~]*$|这回是|另(?:一|外一)|不是(?:同一|一回|一码)|别的|第二(?:个|起|家|回)|(?:昨天|昨儿|刚才).{{1,14}}(?:今天|今儿|今早|这会儿)?又|昨(?:天|儿个?|晚).{{0,3}}{_NUMBER}号.{{0,6}}今(?:天|儿).{{0,3}}{_NUMBER}号|今(?:天|儿)是?{_NUMBER}号.{{0,6}}昨(?:天|儿个?|晚).{{0,3}}{_NUMBER}号|上回|上次|上周|\b(?:another|again|(?:me|mine|stolen|gone|cheated|scammed) too|(?:gone|stolen|missing|cheated|scammed) as well)\b"
 )
 #: `Traits.another` of a tip that matches DISTINCT.
 OUTRIGHT: Final = 2
@@ -58,6 +58,8 @@ DISTINCT: Final = re.compile(
     r"|(?<!是)不是(?:同)?一(?:码|回|个|处|起|家)|两码事|非同一|(?<!是)不是(?:刚才|上午|昨天)(?:那|说)|(?<!不)跟[^,。是]{1,10}没关系"
     r"|另外(?:还有|说个|报个|反映个)|还有一?(?:个|件|档子)(?:别的)?事|还有啊|顺便(?:说|问|反映)|另一(?:件|码)事|\bnot the same one\b|\ba different one\b"
 )
+#: Without one of these neither ANOTHER nor DISTINCT nor RESUMED need be looked for in a long text.
+_OF_ANOTHER: Final = ("又", "夜", "头天", "也", "另", "不是", "昨", "前", "这回", "别", "第二", "刚才", "上回", "上次", "上周", "码事", "非同", "没关系", "还有", "顺便", "another", "again", "too", "as well", "same", "different")
 #: What call takers write around every report; it says nothing about what happened.
 _CALL = re.compile(
     r"^(?:(?:女性|男性|女子|男子|市民|群众)?(?:来电人?|报警人?|女子|男子|群众|市民)(?:来电|报警)?(?:\(.{1,6}\))?(?:系|自称|反映|称|说|报称|表示|女|男)?[,:]?(?:称|反映)?)"
@@ -243,7 +245,7 @@ def read_text(traits: Traits, text: str, common: dict[str, float], wide: frozens
     traits.length = len(text)
     resumed = RESUMED.search(report) is not None
     traits.progress = not resumed and PROGRESS.search(report) is not None
-    if not _FOUND.search(report):  # Who found it may say what is gone from it, as of one more.
+    if any(map(report.__contains__, _OF_ANOTHER)) and not _FOUND.search(report):  # Who found it may say what is gone from it, as of one more.
         traits.another = OUTRIGHT if DISTINCT.search(report) else int(resumed or ANOTHER.search(report) is not None)
 
 

@@ -146,7 +146,7 @@ def test_every_tip_is_in_one_incident_and_gates_hold_inside(told: list[_Told]) -
         members = [groups.tips[t] for t in incident.tips]
         assert max(t.seen for t in members) - min(t.seen for t in members) <= SPAN
         # A reply of few words speaks only of what it answers.
-        assert not any(pair.forbidden(a, b) for a, b in combinations(members, 2) if not (pair.bare(a) or pair.bare(b)))
+        assert not any(pair.forbidden(a, b) for a, b in combinations(members, 2) if not (pair.goes_on(a) or pair.goes_on(b)))
         assert {fold.incident(t) for t in incident.tips} == {incident.id}
 
 

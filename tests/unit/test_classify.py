@@ -1,6 +1,9 @@
 """The classifier: every text gets a decision with its reasons, quickly."""
 
+import io
+import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from streams.stages.classify import Classified, Model, Vocabulary, classify, gra
 from streams.stages.normalise import normalise
 from streams.stages.traits import MEANING_LENGTH, MEANING_ZERO
 from tests.odd_texts import ODD
-from tipline.model import load_model, model_bytes
+from tipline.model import BadModel, load_model, model_bytes, read_model
 
 
 def _said(text: str, channel: str = "volunteer") -> Classified:
@@ -115,6 +118,17 @@ def test_a_file_that_is_no_model_is_refused() -> None:
     for data in (b"", b"nonsense", model_bytes()[:1000]):
         with pytest.raises(ValueError, match="no model file of ours"):
             Model(data)
+
+
+def test_a_model_with_other_weights_of_pairs_is_told_in_a_line(tmp_path: Path) -> None:
+    with np.load(io.BytesIO(model_bytes())) as loaded:
+        arrays = {name: loaded[name] for name in loaded.files}
+    meta = json.loads(arrays["meta"].tobytes())
+    meta["pairs"]["features"] = meta["pairs"]["features"][:50]
+    arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    np.savez(tmp_path / "old.npz", **arrays)
+    with pytest.raises(BadModel, match="old.npz: the model has 50 pair weights"):
+        read_model(tmp_path / "old.npz")
 
 
 def test_scores_are_probabilities() -> None:

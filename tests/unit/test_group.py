@@ -276,3 +276,46 @@ def test_replies_in_a_row_are_one_incident_until_a_person_parts_them() -> None:
     last = tip_id_of("wechat:pingan-1", "m8")
     fold.feed(correction("split", fold.incident(last), 90, tip_ids=(last,)))
     assert len(fold.partition()) == 2 and fold.rebuilt().partition() == fold.partition()
+
+
+def test_a_short_reply_goes_to_what_it_answers_and_not_to_its_writers_other_reports() -> None:
+    fold = driven(
+        [
+            _message("m1", "南王庄有人打架，拿着刀", 0, reporter="p"),
+            _message("m2", "大邵村着火了", 5, reporter="q"),
+            _message("m3", "火灭了", 20, reporter="p", in_reply_to="m2"),
+        ]
+    )
+    fight, fire, out = (tip_id_of("wechat:pingan-1", m) for m in ("m1", "m2", "m3"))
+    assert fold.incident(out) == fold.incident(fire) != fold.incident(fight)
+
+
+def test_one_volunteer_tells_of_many_things() -> None:
+    told = ["大邵村逮着一个偷羊的，让我们堵在羊圈里了", "大邵村老刘正给骗子转钱，说是安全账户，劝不住", "大邵村两口子打起来了，女的喊救命", "大邵村南头麦地着火了，风大"]
+    fold = driven([tip(f"t{n}", text, n * 4, reporter="v1") for n, text in enumerate(told)])
+    assert len(fold.partition()) == len(told)
+
+
+def test_a_split_joins_nothing() -> None:
+    """What a person keeps together is weighed like any other incident: an edge that did not join it before does not now."""
+    fold = driven(
+        [
+            tip("f", "沙窝村着火了，柴火垛", 0),
+            _message("m1", "北寨村口的路塌了，车过不去", 6, reporter="v1"),
+            _message("m2", "修好了，能走了", 30, reporter="v2", in_reply_to="m1"),
+            _message("m3", "路塌那儿来人了，拉了绳", 20, reporter="v3", in_reply_to="m1"),
+            tip("g", "大邵村有人落水了，快来人", 8),
+        ]
+    )
+    before = {t: fold.incident(t) for t in ("f", "g")}
+    away = tip_id_of("wechat:pingan-1", "m2")
+    fold.feed(correction("split", fold.incident(away), 40, tip_ids=(away,)))
+    assert {t: fold.incident(t) for t in ("f", "g")} == before
+    assert {frozenset({"f"}), frozenset({"g"}), frozenset({away})} <= fold.partition()
+    assert fold.rebuilt().partition() == fold.partition()
+
+
+def test_every_tip_of_several_says_why_it_is_there() -> None:
+    fold = driven([tip(f"t{n}", f"大邵村东头柴火垛着了，{more}", n) for n, more in enumerate(("风大", "火苗比房高", "快来人", "烧到墙根了"))])
+    for one in list(fold.decisions.values())[1:]:
+        assert [r for r in one.reasons if r.kind == "group"], one
