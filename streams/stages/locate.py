@@ -25,12 +25,12 @@ _PREFIXES = frozenset("东西南北前后大小上下新老")
 #: After a bare name these make another place of it: 马店庄 is not 马店镇.
 _SUFFIXES = frozenset("庄营屯疃堡铺寨镇乡")
 #: Words after a name that tell of a person (`沙窝村的老张`), before it of where somebody went, and before it of where it happened.
-_PERSON = re.compile(r"人|籍|村民|居民|媳妇|亲戚|姓|的(?:小伙|后生|闺女|姑娘|大[爷娘哥姐叔]|老(?![宅井桥河街楼屋房路院坟庙厂])[\u4e00-\u9fff](?!家))")
+_PERSON = re.compile(r"人|籍|村民|居民|媳妇|亲戚|姓|的(?:亲戚|媳妇|朋友|同学|表[哥姐弟妹]|小伙|后生|闺女|姑娘|大[爷娘哥姐叔]|老(?![宅井桥河街楼屋房路院坟庙厂])[\u4e00-\u9fff](?!家))")
 #: `我是沙窝村的`: who tells it or who did it comes from there.
 _COMES_FROM = re.compile(r"(?:我|俺|咱|他|她|人家|对方|媳妇|司机|[男女]的|[一俩仨]个?)们?(?:家|本人)?(?:都|就)?(?:是|住|从)$")
 #: `不是沙窝村` - but `是不是沙窝村` and `不是沙窝村吗` ask.
-_DENIED = re.compile(r"(?<!是)(?:不是|不在|并非|没在)(?:在|咱|俺们?|我们)?$")
-_DENIALS = ("不是", "不在", "并非", "没在")
+_DENIED = re.compile(r"(?<!是)(?:不是|不在|并非|没在)(?:在|咱|俺们?|我们)?$|\bnot (?:in |at )?$")
+_DENIALS = ("不是", "不在", "并非", "没在", "not ")
 _ASKS = re.compile(r"[^,。;!\s]{0,4}[吗吧么嘛?]")
 _TOWARDS = ("去", "往", "向", "进", "从", "到")
 _THERE = ("在", "于")

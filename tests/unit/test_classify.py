@@ -127,7 +127,7 @@ def test_a_model_with_other_weights_of_pairs_is_told_in_a_line(tmp_path: Path) -
     meta["pairs"]["features"] = meta["pairs"]["features"][:50]
     arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
     np.savez(tmp_path / "old.npz", **arrays)
-    with pytest.raises(BadModel, match="old.npz: the model has 50 pair weights"):
+    with pytest.raises(BadModel, match=r"old\.npz: the model has 50 pair weights"):
         read_model(tmp_path / "old.npz")
 
 

@@ -109,7 +109,8 @@ def test_words_that_plainly_name_another_township_let_it_read_along() -> None:
 
 def test_a_place_that_is_denied_is_not_where_it_is() -> None:
     assert locate(COUNTY, "不是大邵村,是我们这边着火了", None, "hotline:1").area is None
-    assert locate(COUNTY, "不是沙窝村的火,是大邵村", None, "hotline:1").area == f"{X}/dashaocun"
+    for said in ("不是沙窝村的火,是大邵村", "no, not Shawo village, the fire is in Dashao village", "沙窝村的亲戚说大邵村着火了"):
+        assert locate(COUNTY, said, None, "hotline:1").area == f"{X}/dashaocun"
     for asked in ("是不是大邵村着火了", "不是大邵村吗"):
         assert locate(COUNTY, asked, None, "hotline:1").area == f"{X}/dashaocun"
 
