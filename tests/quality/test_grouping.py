@@ -90,10 +90,10 @@ def test_publicity_stays_by_itself() -> None:
     ("name", "precision", "recall", "falsely_joined"),
     [
         ("group-a.jsonl", 0.90, 0.75, 0.07),
-        ("group-b.jsonl", 0.84, 0.56, 0.11),
+        ("group-b.jsonl", 0.86, 0.55, 0.08),
         ("group-c.jsonl", 0.83, 0.71, 0.06),
         ("group-d.jsonl", 0.83, 0.73, 0.11),
-        ("group-e.jsonl", 0.83, 0.76, 0.07),
+        ("group-e.jsonl", 0.83, 0.73, 0.06),
         ("group-mixed.jsonl", 0.78, 0.82, 0.07),
     ],
 )
@@ -108,7 +108,7 @@ def test_dense_files(name: str, precision: float, recall: float, falsely_joined:
 
 
 @pytest.mark.parametrize(
-    ("join", "falsely_joined", "recall"), [(None, 0.24, 0.82), (0.7, 0.11, 0.71)], ids=["as shipped", "carefully"]
+    ("join", "falsely_joined", "recall"), [(None, 0.22, 0.82), (0.7, 0.11, 0.71)], ids=["as shipped", "carefully"]
 )
 def test_a_day_of_five_hundred_tips_without_places(join: float | None, falsely_joined: float, recall: float) -> None:
     """A written day with hundreds of other texts laid over it, each an incident of its own; a county with such days joins
