@@ -230,7 +230,10 @@ def kinds_apart(a: Traits, b: Traits) -> bool:
         return False
     if min(a.confidence, b.confidence) < (_FAIRLY_SURE if idle_a != idle_b else _SURE):
         return False
-    return (idle_a != idle_b or sum(map(min, a.categories, b.categories)) <= _LITTLE) and likeness(a, b)[1] < _HELD
+    if idle_a == idle_b and sum(map(min, a.categories, b.categories)) > _LITTLE:
+        return False
+    # `有人打架` is held by `有人被骗` but for one word: only of longer texts one is the other with more to it.
+    return min(a.length, b.length) < SHORT or likeness(a, b)[1] < _HELD
 
 
 def too_short(a: Traits, b: Traits) -> bool:

@@ -319,3 +319,17 @@ def test_every_tip_of_several_says_why_it_is_there() -> None:
     fold = driven([tip(f"t{n}", f"大邵村东头柴火垛着了，{more}", n) for n, more in enumerate(("风大", "火苗比房高", "快来人", "烧到墙根了"))])
     for one in list(fold.decisions.values())[1:]:
         assert [r for r in one.reasons if r.kind == "group"], one
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("沙窝村着火了", "沙窝村有人打架"),
+        ("大邵村有人打架", "大邵村有人被骗了两万"),
+        ("大邵村小孩丢了", "大邵村丢了一辆电动车"),
+        ("沙窝村着火了", "沙窝村桥栏杆被撞断了"),
+    ],
+)
+def test_two_plain_reports_of_other_things_in_one_village_are_two(one: str, other: str) -> None:
+    assert len(driven([tip("a", one, 0, reporter="v1"), tip("b", other, 5, reporter="v2")]).partition()) == 2
+    assert len(driven([tip("b", other, 0, reporter="v2"), tip("a", one, 5, reporter="v1")]).partition()) == 2
