@@ -209,7 +209,6 @@ class _Link:
             raise _refusal(response.status, body)
         return _answers(body)
 
-
     def _mistrust(self, error: ssl.SSLCertVerificationError) -> str:
         """What is wrong with the certificate, and how to mend that."""
         host = self._connection.host

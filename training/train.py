@@ -367,7 +367,8 @@ def build(examples: list[Example], figures: dict[str, Any]) -> tuple[dict[str, A
     """A model of these examples -> (arrays of its file, meta); `pairs` builds smaller ones the same way."""
     texts = [e.text for e in examples]
     vectors = Vectors(texts)
-    parts = fit(vectors.matrix(texts), examples)
+    matrix = vectors.matrix(texts)
+    parts = fit(matrix, examples)
     terms = term_weights(texts)
     meta: dict[str, Any] = {
         "leaves": LEAVES,
@@ -382,7 +383,7 @@ def build(examples: list[Example], figures: dict[str, Any]) -> tuple[dict[str, A
     }
     arrays = {
         **joined(parts),
-        **meant(vectors.matrix(texts), texts),
+        **meant(matrix, texts),
         "vocabulary": packed(list(vectors.vocabulary.grams)),
         "classes": packed([json.dumps(vectors.classes, ensure_ascii=False, sort_keys=True)]),
         "idf": vectors.idf.astype(np.float16),

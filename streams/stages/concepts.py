@@ -3,8 +3,8 @@
 Two wordings of one incident often share no word: `电车`, `电瓶车` and `e-bike` are one thing, `河里有人` and `a man in
 the river` one event. Every concept is a bit; grouping compares the bits of two tips. Concepts are of three kinds: things
 (what was taken, broken, burning, quarrelled over), sites (kinds of place, which are no names) and happenings (acts,
-people, outcomes). Marks, bits of their own, tell a thing from its like: colours and makes. The lists are about the language
-and hold nothing of any one county.
+people, outcomes). Marks, bits of their own, tell one from its like: colours, makes, what was taken, how far it went. The lists are
+about the language and hold nothing of any one county.
 """
 
 from __future__ import annotations

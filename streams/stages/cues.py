@@ -92,9 +92,6 @@ _UNHURT = re.compile(
     r"(?:暂|尚|现场|均)?无(?:人员|人)?(?:受伤|伤亡)|没(?:有)?(?:砸|伤|碰|撞|刮)(?:着|到)人|人(?:都|倒)?没(?:啥)?事|没(?:有)?人受伤|没伤人|人没(?:受)?伤"
     r"|\b(?:nobody|no one|no-one)(?: was| is|'s)? (?:hurt|injured)|\bno injuries"
 )
-#: Without one of these the two need not be looked for in a long text.
-_OF_HARM = ("没", "无", "no")
-_OF_CARE = ("医", "救护车", "缝", "疫苗")
 _NOT_UNHURT = re.compile(r"火|烟|燃|着了|烧|气|睡着|醉|刀|还在|继续|困|\b(?:fire|burning|smoke|gas|knife|drunk)\b")
 #: Who was hurt is in a doctor's hands; and what says that somebody is not yet, or is no patient.
 _CARED_FOR = re.compile(
@@ -102,6 +99,9 @@ _CARED_FOR = re.compile(
     r"|(?:拉|送)(?:去|到|上)(?:县)?医院(?:了|包扎|缝)|缝了?.{1,2}针|打(?:了|过|完)(?:狂犬)?疫苗"
 )
 _NOT_CARED_FOR = re.compile(r"堵|走失|走丢|找不|不见|骗|跑了|住院部|困|里头还|还有|还没|等")
+#: Without one of these _UNHURT and _CARED_FOR need not be looked for in a long text.
+_OF_HARM = ("没", "无", "no")
+_OF_CARE = ("医", "救护车", "缝", "疫苗")
 #: Vehicles that do not get on; and what beside it may not wait, or is no jam.
 _JAM = re.compile(
     r"拥堵|堵车|堵(?:得)?(?:死|满|严实|水泄|成一|瓷实)|(?:车|路|道|路口|桥).{0,6}堵|^(?:路|车|道)?(?:还|又|仍|一直)(?:在|是)?堵|堵(?:了|到|出).{0,6}(?:公里|里地|米|站|小时|半天)"

@@ -220,8 +220,8 @@ def kinds_apart(a: Traits, b: Traits) -> bool:
     """Whether two tips surely tell of different kinds of thing: a quarrel and a pit at one place are two incidents, and
     publicity or the noise of a group is no report of either.
 
-    Additions, what goes on with one person's own and a text that holds the other are left to the score: a volunteer who tells
-    of a thief, a fire and a quarrel within the hour tells of three things.
+    Additions, a word or two more by the same person, how their report goes on, and a text that holds the other are left to the
+    score. Else one volunteer's thief, fire and quarrel of one hour are three incidents.
     """
     idle_a, idle_b = a.subtype in NO_ACTION, b.subtype in NO_ACTION
     if (a.category == b.category and idle_a == idle_b) or a.follow_up or b.follow_up:
@@ -558,7 +558,7 @@ def _is_particular(value: float) -> bool:
 
 
 def _marks_apart(a: Traits, b: Traits, kind: int) -> bool:
-    """Whether both tell a colour, or a make, and share none."""
+    """Whether both have marks of a kind, such as a colour, and share none."""
     return a.marks & kind != 0 and b.marks & kind != 0 and a.marks & b.marks & kind == 0
 
 

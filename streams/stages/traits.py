@@ -164,7 +164,7 @@ class Traits(Remembered):
         self.gram_count = 0
         #: Bits of what it speaks of; see `streams.stages.concepts`.
         self.concepts = 0
-        #: Bits of colours and makes: which thing of its kind it is.
+        #: Bits of which thing of its kind it is, and how far it went; see `streams.stages.concepts`.
         self.marks = 0
         #: What the text means; see `streams.stages.classify`. Empty where the model does not say.
         self.meaning = b""
@@ -243,9 +243,10 @@ def read_text(traits: Traits, text: str, common: dict[str, float], wide: frozens
     found = sorted([(-weight, term) for term in terms - wide if (weight := common.get(term, 1.0)) > _COMMON])
     traits.terms = {term: -weight for weight, term in found[:TERMS]}
     traits.length = len(text)
-    resumed = RESUMED.search(report) is not None
+    may_be_another = any(map(report.__contains__, _OF_ANOTHER))
+    resumed = may_be_another and RESUMED.search(report) is not None
     traits.progress = not resumed and PROGRESS.search(report) is not None
-    if any(map(report.__contains__, _OF_ANOTHER)) and not _FOUND.search(report):  # Who found it may say what is gone from it, as of one more.
+    if may_be_another and not _FOUND.search(report):  # Who found it may say what is gone from it, as of one more.
         traits.another = OUTRIGHT if DISTINCT.search(report) else int(resumed or ANOTHER.search(report) is not None)
 
 

@@ -42,7 +42,7 @@ def list_(settings: Settings, since: str | None, limit: int | None, as_json: boo
     store = Store(settings, create=False)
     with reading(store.engine) as connection:
         found = audit_entries(connection, since=start, limit=limit)[::-1]
-    offset = offset_of(store)
+    offset = offset_of(store.bundles())
     if as_json:
         plain = [
             {

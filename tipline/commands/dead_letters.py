@@ -46,7 +46,7 @@ def list_(settings: Settings, status: str, as_json: bool) -> None:
     if as_json:
         click.echo(orjson.dumps([_plain(letter) for letter in found]).decode())
         return
-    offset = offset_of(store)
+    offset = offset_of(store.bundles())
     for letter in found:
         click.echo(
             f"{letter.id}  {format_time(letter.at, offset)}  {letter.topic}/{letter.part}/{letter.position}  {letter.reason}: {letter.detail}  {letter.status}"

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from streams.ports import Bundle
     from streams.stages.classify import Model
     from tipline.settings import Settings
-    from tipline.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -82,17 +81,16 @@ def home_of(bundles: Sequence[Mapping[str, Any]], station: str | None, home: str
 
 
 def moment(option: str, value: str | None, settings: Settings) -> int | None:
-    """The time that an option names, in ms; a date is its first moment in the county. Raises UsageError; NoStore for a date
-    where there is none."""
+    """The time that an option names, in ms; a date is its first moment in the county. Raises UsageError."""
     import re
 
     from schemas.times import MINUTE, parse_time
-    from tipline.store import Store
+    from tipline.store import bundles_at
 
     try:
         if value and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
             day = parse_time(f"{value}T00:00:00Z")
-            return day - offset_of(Store(settings, create=False)) * MINUTE
+            return day - offset_of(bundles_at(settings)) * MINUTE
         return parse_time(value) if value else None
     except ValueError:
         raise click.UsageError(
@@ -100,11 +98,11 @@ def moment(option: str, value: str | None, settings: Settings) -> int | None:
         ) from None
 
 
-def offset_of(store: Store) -> int:
-    """The offset of the store's county in minutes, which its people's clocks show; the first's where there are several."""
+def offset_of(bundles: Sequence[Bundle]) -> int:
+    """The offset of a store's county in minutes, which its people's clocks show; the first's where there are several."""
     from schemas.times import parse_offset
 
-    return parse_offset(store.bundles()[0]["county"]["utc_offset"])
+    return parse_offset(bundles[0]["county"]["utc_offset"])
 
 
 def joined(counties: tuple[str, ...]) -> str | None:

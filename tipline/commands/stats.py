@@ -41,7 +41,7 @@ def stats(settings: Settings, by: str, start: str | None, end: str | None, forma
     groups = [part.strip() for part in by.split(",") if part.strip()]
     try:
         with reading(store.engine) as connection:
-            rows = figures(connection, groups, from_ms=since, to_ms=until, offset_minutes=offset_of(store))
+            rows = figures(connection, groups, from_ms=since, to_ms=until, offset_minutes=offset_of(store.bundles()))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if as_json or format_ == "json":

@@ -108,7 +108,7 @@ def list_(settings: Settings, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
         return
-    rows, offset = [], offset_of(store)
+    rows, offset = [], offset_of(store.bundles())
     for one in found:
         state = "revoked" if one.revoked_at else f"until {format_time(one.expires_at, offset)}" if one.expires_at else "valid"
         rows.append((one.id, one.role, one.source or one.station or "-", state, one.label or ""))

@@ -112,14 +112,14 @@ def list_(settings: Settings, as_json: bool) -> None:
     import msgspec
 
     from schemas.times import format_time
-    from tipline.store import Store
+    from tipline.store import bundles_at
 
     file = _kept(settings)
     found = [] if file is None else file.listed()
     if as_json:
         click.echo(msgspec.json.encode(found).decode())
         return
-    rows, offset = [], offset_of(Store(settings))
+    rows, offset = [], offset_of(bundles_at(settings))
     for one in found:
         told = "told" if one.told else "" if one.opens else "does not open with these keys"
         rows.append((one.kind, one.source, one.county or "-", f"since {format_time(one.created_at, offset)}", told))
